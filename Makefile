@@ -1,0 +1,63 @@
+# make demo, make test: each does all its own set-up, and is quick the second time.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+INIT := sandbox/init/sandbox-init
+INIT_SOURCES := $(wildcard sandbox/init/*.c sandbox/init/*.h)
+PYTEST_FLAGS ?=
+INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check --editable
+# setuptools maps cli/ to sandbox_cli by a finder that loads pathlib and more into each start, 8 ms; two links do the same.
+LINK = site=$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	&& mkdir -p $(VENV)/editable \
+	&& ln -sfn "$(CURDIR)/sandbox" $(VENV)/editable/sandbox \
+	&& ln -sfn "$(CURDIR)/cli" $(VENV)/editable/sandbox_cli \
+	&& echo "$(CURDIR)/$(VENV)/editable" >"$$(ls "$$site"/__editable__.sandbox_runner-*.pth)"
+
+.PHONY: help demo test bench setup setup-test compile clean
+
+help:
+	@echo 'make demo    a real workload under memory, CPU and task limits, with its report'
+	@echo 'make test    all tests; those that make cgroups need root'
+	@echo 'make bench   launch time and memory, beside other tools'
+	@echo 'make clean   remove what was built'
+
+demo: setup
+	@benchmarks/demo
+
+test: setup-test
+	@.ci/as-root $(PYTHON) -m pytest $(PYTEST_FLAGS)
+
+bench: setup
+	@.ci/as-root $(PYTHON) benchmarks/launch.py
+	@.ci/as-root $(PYTHON) benchmarks/memory.py
+
+setup: $(VENV)/.installed $(INIT) compile
+
+setup-test: $(VENV)/.installed-test $(INIT) compile
+
+# Some environments keep Python from writing bytecode, and then each start would compile it all again.
+compile: $(VENV)/.installed
+	@$(PYTHON) -m compileall -q sandbox cli
+
+$(VENV)/.installed: pyproject.toml setup.py .ci/packages .ci/python Makefile
+	@.ci/packages
+	@test -x $(PYTHON) || "$$(.ci/python)" -m venv $(VENV)
+	@echo 'Installing into $(VENV)'
+	@$(INSTALL) .
+	@$(LINK)
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@.ci/packages test
+	@$(INSTALL) '.[test]'
+	@$(LINK)
+	@touch $@
+
+$(INIT): $(INIT_SOURCES) setup.py | $(VENV)/.installed
+	@$(INSTALL) . --no-deps
+	@$(LINK)
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info $(INIT) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find sandbox cli tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

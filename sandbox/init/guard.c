@@ -1,0 +1,354 @@
+/*
+ * The guard: lives outside the namespaces and sees to it that nothing stays. It kills the tree when the launcher dies
+ * in any way, when the launcher says so, and when a deadline or a watch ends; afterwards it removes what was made.
+ */
+#include "guard.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ops.h"
+#include "process.h"
+#include "record.h"
+
+enum {
+    NAMESPACES = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID |
+                 CLONE_NEWNET,
+};
+
+#define INIT_MAY_TAKE (1000 * MILLISECOND) /* to die of a "kill" before it is killed from outside */
+
+static struct {
+    const struct plan *plan;
+    int launcher; /* pidfd */
+    int init;     /* pidfd */
+    pid_t init_pid;
+    int maps;     /* eventfd that releases the init when its id maps are written */
+    bool orphan;  /* the launcher is gone */
+    bool foreign; /* the name belongs to another run, and so does all that is called by it */
+
+    int stop_signal;
+    int64_t stop_timeout, timeout;
+    bool started, stopping, killing;
+    const char *reason;
+    int64_t deadline_at, hard_at, last_at;
+} guard = {
+    .launcher = -1, .init = -1, .maps = -1, .timeout = NEVER,
+    .deadline_at = NEVER, .hard_at = NEVER, .last_at = NEVER,
+};
+
+/* --- steps */
+
+int step_launcher(const struct step *step)
+{
+    pid_t pid = (pid_t)step->args[0].number;
+
+    guard.launcher = pidfd_of(pid);
+    if (guard.launcher < 0 && errno != ESRCH)
+        return errno;
+    guard.orphan = getppid() != pid; /* asked last: if it is the parent still, the pidfd is its */
+    return 0;
+}
+
+/* The lock says that this run is alive: it is the guard's alone, and goes with it. */
+int step_claim(const struct step *step)
+{
+    const char *content = step->args[1].text;
+    size_t length = strlen(content);
+    int fd = openat(AT_FDCWD, step->args[0].text, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_WRONLY, 0600);
+
+    if (fd < 0) {
+        guard.foreign = errno == EEXIST;
+        return errno;
+    }
+    if (flock(fd, LOCK_EX) != 0)
+        return errno;
+    ssize_t written = write(fd, content, length);
+
+    return written < 0 ? errno : (size_t)written < length ? ENOSPC : 0;
+}
+
+int step_stop(const struct step *step)
+{
+    int64_t number = step->args[0].number, timeout = step->args[1].number;
+
+    if (number < 1 || number > 64 || timeout < 0 || timeout > NEVER / MILLISECOND)
+        return EINVAL;
+    guard.stop_signal = (int)number;
+    guard.stop_timeout = timeout * MILLISECOND;
+    return 0;
+}
+
+int step_deadline(const struct step *step)
+{
+    int64_t timeout = step->args[0].number;
+
+    if (timeout < 1 || timeout > NEVER / 2 / MILLISECOND)
+        return EINVAL;
+    guard.timeout = timeout * MILLISECOND;
+    return 0;
+}
+
+static bool plan_has(const char *op)
+{
+    for (uint32_t i = 0; i < guard.plan->count; i++)
+        if (guard.plan->steps[i].op == op_named(op))
+            return true;
+    return false;
+}
+
+/* Without its own pid namespace, the init's kill(-1) would reach the whole machine. */
+int step_clone3(const struct step *step)
+{
+    uint64_t flags = (uint64_t)step->args[0].number;
+
+    if ((flags & ~(uint64_t)NAMESPACES) != 0 || (flags & CLONE_NEWPID) == 0 || guard.init >= 0)
+        return EINVAL;
+    if (guard.orphan)
+        return ALREADY_SAID;
+    if (plan_has("id_map") && (guard.maps = eventfd(0, EFD_CLOEXEC)) < 0)
+        return errno;
+    int pidfd = -1, self = pidfd_of(getpid());
+
+    if (self < 0)
+        return errno;
+    guard.init_pid = clone_process(flags, -1, &pidfd);
+    if (guard.init_pid == 0)
+        init_run(guard.plan, self, guard.maps);
+    int error = guard.init_pid < 0 ? errno : 0;
+
+    close(self);
+    guard.init = error == 0 ? pidfd : -1;
+    return error;
+}
+
+static int write_file(int directory, const char *file, const char *content)
+{
+    int fd = openat(directory, file, O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return errno;
+    int error = write(fd, content, strlen(content)) < 0 ? errno : 0;
+
+    close(fd);
+    return error;
+}
+
+int step_id_map(const struct step *step)
+{
+    static const char *const FILES[] = {"setgroups", "uid_map", "gid_map"};
+    static const uint64_t RELEASE = 1;
+    char path[32] = "/proc/";
+    int error = 0;
+
+    number_text(path + strlen(path), guard.init_pid);
+    int directory = guard.init < 0 ? -1 : openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    if (directory < 0)
+        return guard.init < 0 ? EINVAL : errno;
+    for (unsigned i = 0; error == 0 && i < 3; i++)
+        if (step->args[i].text[0] != '\0')
+            error = write_file(directory, FILES[i], step->args[i].text);
+    close(directory);
+    if (error == 0 && write(guard.maps, &RELEASE, sizeof RELEASE) < 0)
+        error = errno;
+    return error;
+}
+
+/* --- ending it */
+
+static void tell_init(const char *command)
+{
+    /* An init that is gone or does not read is dealt with when its time is up. */
+    (void)send(GO_OTHER_END, command, strlen(command), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static void kill_init(void)
+{
+    guard.last_at = NEVER;
+    if (guard.init >= 0)
+        pidfd_signal(guard.init, SIGKILL);
+}
+
+static void kill_hard(const char *reason)
+{
+    int64_t time = now();
+
+    if (guard.killing)
+        return;
+    guard.killing = guard.stopping = true;
+    guard.hard_at = NEVER;
+    say("killing %s %lld", reason, (long long)time);
+    tell_init("kill");
+    guard.last_at = time + INIT_MAY_TAKE;
+}
+
+static void stop(const char *reason)
+{
+    char command[16] = "signal ";
+    int64_t time = now();
+
+    if (guard.stopping)
+        return;
+    guard.reason = reason;
+    if (guard.stop_timeout == 0) {
+        kill_hard(reason);
+        return;
+    }
+    guard.stopping = true;
+    say("stopping %s %lld", reason, (long long)time);
+    number_text(command + strlen(command), guard.stop_signal);
+    tell_init(command);
+    guard.hard_at = time > NEVER - guard.stop_timeout ? NEVER : time + guard.stop_timeout;
+}
+
+static void lose_launcher(void)
+{
+    guard.orphan = true;
+    kill_init();
+}
+
+/* --- the loop */
+
+/* One packet of the control socket. Returns whether the launcher has nothing more to say. */
+static bool take_command(void)
+{
+    char command[32];
+    ssize_t length = recv(CONTROL, command, sizeof command - 1, MSG_DONTWAIT);
+
+    if (length < 0)
+        return errno != EAGAIN && errno != EINTR;
+    command[length] = '\0';
+    if (strcmp(command, "stop") == 0)
+        stop("killed");
+    else if (strcmp(command, "kill") == 0)
+        kill_hard("killed");
+    else if (strcmp(command, "keep") == 0)
+        guard.foreign = true;
+    else if (signal_of(command) != 0)
+        tell_init(command);
+    return length == 0 || strcmp(command, "bye") == 0;
+}
+
+/* The init tells when the workload has started: from then on time counts. */
+static void take_start(void)
+{
+    char word[16];
+    int64_t time = now();
+
+    guard.started = true;
+    if (recv(GO_OTHER_END, word, sizeof word, MSG_DONTWAIT) <= 0)
+        return; /* it is gone */
+    if (guard.timeout != NEVER)
+        guard.deadline_at = time + guard.timeout;
+    watches_start(time);
+}
+
+static int64_t earliest(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static void keep_time(void)
+{
+    int64_t time = now();
+    const char *reached = watches_look(time);
+
+    if (time >= guard.deadline_at) {
+        guard.deadline_at = NEVER;
+        stop("wall_time");
+    }
+    if (reached != NULL)
+        stop(reached);
+    if (time >= guard.hard_at)
+        kill_hard(guard.reason);
+    if (time >= guard.last_at)
+        kill_init();
+}
+
+static bool is_set(const struct pollfd *fd)
+{
+    return fd->revents != 0;
+}
+
+/* Waits for something to happen and deals with it. Returns whether the init is dead, or nothing can be waited for. */
+static bool look_around(void)
+{
+    struct pollfd fds[] = {
+        {.fd = guard.init, .events = POLLIN},
+        {.fd = guard.orphan ? -1 : CONTROL, .events = POLLIN},
+        {.fd = guard.orphan ? -1 : guard.launcher, .events = POLLIN},
+        {.fd = guard.started ? -1 : GO_OTHER_END, .events = POLLIN},
+    };
+    int64_t due = earliest(earliest(guard.deadline_at, guard.hard_at), earliest(guard.last_at, watches_due()));
+    int64_t left = due == NEVER ? 0 : due - now();
+    struct timespec wait = {.tv_sec = 0};
+
+    if (left > 0)
+        wait = (struct timespec){left / 1000000000, left % 1000000000};
+    if (ppoll(fds, sizeof fds / sizeof fds[0], due == NEVER ? NULL : &wait, NULL) < 0 && errno != EINTR)
+        return true;
+    if (is_set(&fds[0]))
+        return true; /* what the launcher says now comes too late */
+    if (is_set(&fds[2]) || (is_set(&fds[1]) && take_command()))
+        lose_launcher();
+    if (is_set(&fds[3]))
+        take_start();
+    if (due != NEVER)
+        keep_time();
+    return false;
+}
+
+static void outlive_init(void)
+{
+    while (!look_around())
+        ;
+    kill_init(); /* if it is not dead, poll(2) has failed */
+    guard.stopping = guard.killing = true;
+    while (waitpid(guard.init_pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    close(guard.init);
+    guard.init = -1;
+}
+
+/* The launcher reads its figures now; what it leaves is removed when it says so or is gone. */
+static void wait_for_bye(void)
+{
+    while (!guard.orphan) {
+        struct pollfd fds[] = {{.fd = CONTROL, .events = POLLIN}, {.fd = guard.launcher, .events = POLLIN}};
+
+        if (ppoll(fds, 2, NULL, NULL) < 0 && errno != EINTR)
+            return;
+        guard.orphan = is_set(&fds[1]) || (is_set(&fds[0]) && take_command());
+    }
+}
+
+int guard_run(const struct plan *plan)
+{
+    guard.plan = plan;
+    guard.started = !plan_has("deadline") && !plan_has("watch"); /* nobody waits for it then */
+    bool done = carry_out(plan, GUARD);
+
+    /* The workload's streams must end with the workload. */
+    close_range(0, PLAN_FD, 0);
+    close(GO);
+    if (!done)
+        kill_init();
+    if (guard.init >= 0)
+        outlive_init();
+    watches_report();
+    say("done");
+    wait_for_bye();
+    return guard.foreign || clean_up(plan) ? 0 : 1;
+}

@@ -1,0 +1,272 @@
+/*
+ * The init: pid 1 inside. It builds the inside, waits for "go", starts the workload, passes signals on to it, reaps
+ * whatever dies, and ends with the workload: then it kills and reaps what the workload has left behind.
+ */
+#include "init.h"
+
+#include <errno.h>
+#include <linux/close_range.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ops.h"
+#include "process.h"
+#include "record.h"
+
+struct handed handed;
+
+static struct {
+    pid_t pid;
+    int pidfd;
+} workload;
+
+static const char *or_null(const char *text)
+{
+    return text[0] == '\0' ? NULL : text;
+}
+
+int step_mount(const struct step *step)
+{
+    const union arg *args = step->args;
+    int result = mount(or_null(args[0].text), args[1].text, or_null(args[2].text), (unsigned long)args[3].number,
+                       or_null(args[4].text));
+
+    return result == 0 ? 0 : errno;
+}
+
+static _Noreturn void give_up(void)
+{
+    _exit(1);
+}
+
+/* Dies with the guard. It may have died before it could be asked for: getppid(2) is 0 in here either way. */
+static void tie_to(int guard)
+{
+    struct pollfd dead = {.fd = guard, .events = POLLIN};
+
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || ppoll(&dead, 1, &(struct timespec){0}, NULL) != 0)
+        give_up();
+}
+
+static void wait_for_maps(int maps)
+{
+    uint64_t value;
+
+    if (maps >= 0 && read(maps, &value, sizeof value) < 0)
+        give_up();
+}
+
+/* Keeps the workload's streams and its two sockets, nothing else of the host's. */
+static void let_go(void)
+{
+    if (close_range(PLAN_FD, PLAN_FD, 0) != 0 || close_range(GO_OTHER_END, ~0U, 0) != 0)
+        give_up();
+    prctl(PR_SET_NAME, "sandbox-init");
+    prctl(PR_SET_DUMPABLE, 0);
+}
+
+static void keep_fds(struct msghdr *message)
+{
+    struct cmsghdr *part = CMSG_FIRSTHDR(message); /* nobody sends anything but fds */
+
+    if (part == NULL || part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
+        return;
+    size_t length = part->cmsg_len - CMSG_LEN(0);
+
+    memcpy(handed.fds, CMSG_DATA(part), length);
+    handed.count = (unsigned)(length / sizeof handed.fds[0]);
+}
+
+/* Waits for "go". Anything else in its place means that nothing is to be started. */
+static bool receive_go(void)
+{
+    union {
+        struct cmsghdr header; /* for the alignment */
+        char room[CMSG_SPACE(sizeof handed.fds)];
+    } control;
+    char word[16];
+    struct iovec data = {word, sizeof word};
+    struct msghdr message = {
+        .msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.room};
+    ssize_t length;
+
+    while ((length = recvmsg(GO, &message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
+        ;
+    if (length != 2 || memcmp(word, "go", 2) != 0 || (message.msg_flags & MSG_CTRUNC) != 0)
+        return false;
+    keep_fds(&message);
+    return true;
+}
+
+/* The step whose directory the workload is to be born in, NULL if there is none. */
+static const struct step *birthplace(const struct plan *plan)
+{
+    for (uint32_t i = 0; i < plan->count; i++) {
+        const struct step *step = &plan->steps[i];
+
+        if (step->op->carry_out == step_clone_into_cgroup && is_handed(step->args[0].number))
+            return step;
+    }
+    return NULL;
+}
+
+/*
+ * CLONE_VFORK: we go on when the child has executed the command or is dead, and `failed` says which of the two.
+ * Its memory is its own, so that nothing it does to itself happens to us.
+ */
+static bool start_workload(const struct plan *plan)
+{
+    volatile bool *failed = mmap(NULL, sizeof *failed, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (failed == MAP_FAILED) {
+        say("failed 0 %d init", errno);
+        return false;
+    }
+    const struct step *birth = birthplace(plan);
+    int cgroup = birth == NULL ? -1 : handed.fds[birth->args[0].number];
+
+    workload.pid = clone_process(CLONE_VFORK, cgroup, &workload.pidfd);
+    if (workload.pid == 0) {
+        if (carry_out(plan, WORKLOAD))
+            say("failed 0 %d workload", ENOEXEC); /* there is no execve in the plan */
+        *failed = true;
+        _exit(127);
+    }
+    if (workload.pid < 0)
+        say("failed %d %d init", birth == NULL ? 0 : birth->number, errno);
+    return workload.pid > 0 && !*failed;
+}
+
+/* From here on the streams and the cgroups are the workload's alone. */
+static void let_workload_go(void)
+{
+    long long time = now();
+
+    close_range(0, 2, 0);
+    for (unsigned i = 0; i < handed.count; i++)
+        close(handed.fds[i]);
+    say_with_fd(workload.pidfd, "started %lld", time);
+    (void)send(GO, "started", 7, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* Everything in the namespace but us. Anywhere else -1 would mean the whole machine. */
+static void kill_all(void)
+{
+    if (getpid() == 1)
+        kill(-1, SIGKILL);
+}
+
+/* A packet from the guard. Its end of the socket is gone only when it is. */
+static void obey(void)
+{
+    char command[32];
+    ssize_t length = recv(GO, command, sizeof command - 1, MSG_DONTWAIT);
+
+    if (length == 0)
+        give_up();
+    if (length < 0)
+        return;
+    command[length] = '\0';
+    if (strcmp(command, "kill") == 0)
+        kill_all();
+    else if (signal_of(command) != 0)
+        pidfd_signal(workload.pidfd, signal_of(command));
+}
+
+/* Reaps what is dead. Returns whether the workload is among it; the others may wait then. */
+static bool reap(int *status)
+{
+    pid_t pid;
+
+    while ((pid = waitpid(-1, status, WNOHANG | __WALL)) > 0)
+        if (pid == workload.pid)
+            return true;
+    return false;
+}
+
+static void outlive_workload(int *status)
+{
+    const uint64_t child = SIGNAL_BIT(SIGCHLD);
+    struct signalfd_siginfo info;
+
+    int signals = (int)syscall(SYS_signalfd4, -1, &child, sizeof child, SFD_CLOEXEC | SFD_NONBLOCK);
+
+    if (signals < 0) {
+        say("failed 0 %d init", errno);
+        give_up();
+    }
+    struct pollfd fds[] = {{.fd = signals, .events = POLLIN}, {.fd = GO, .events = POLLIN}};
+
+    while (!reap(status)) {
+        if (ppoll(fds, 2, NULL, NULL) < 0 && errno != EINTR)
+            give_up();
+        if (fds[1].revents != 0)
+            obey();
+        if (fds[0].revents != 0 && read(signals, &info, sizeof info) < 0 && errno != EAGAIN)
+            give_up();
+    }
+}
+
+/* Kills what the workload has left behind. Returns how many there were; what was dead already does not count. */
+static int clear(void)
+{
+    int killed = 0;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, NULL, WNOHANG | __WALL)) > 0)
+        ;
+    if (pid == 0)
+        kill_all();
+    while (pid >= 0 || errno != ECHILD)
+        if ((pid = waitpid(-1, NULL, __WALL)) > 0)
+            killed++;
+    return killed;
+}
+
+static long long microseconds(struct timeval time)
+{
+    return time.tv_sec * 1000000LL + time.tv_usec;
+}
+
+static void report_exit(int status, long long time, int left_behind)
+{
+    struct rusage usage;
+
+    getrusage(RUSAGE_CHILDREN, &usage);
+    say("exited %d %lld %lld %lld %lld %lld %lld %lld %lld %lld %lld %d", status, time, microseconds(usage.ru_utime),
+        microseconds(usage.ru_stime), (long long)usage.ru_maxrss, (long long)usage.ru_minflt,
+        (long long)usage.ru_majflt, (long long)usage.ru_inblock, (long long)usage.ru_oublock,
+        (long long)usage.ru_nvcsw, (long long)usage.ru_nivcsw, left_behind);
+}
+
+_Noreturn void init_run(const struct plan *plan, int guard, int maps)
+{
+    int status = 0;
+
+    tie_to(guard);
+    wait_for_maps(maps);
+    let_go();
+    if (!carry_out(plan, INIT))
+        give_up();
+    say("ready");
+    if (!receive_go() || !start_workload(plan))
+        give_up();
+    let_workload_go();
+    outlive_workload(&status);
+    long long time = now();
+
+    report_exit(status, time, clear());
+    _exit(0);
+}

@@ -1,0 +1,65 @@
+#include "ops.h"
+
+#include <string.h>
+
+#include "record.h"
+
+const struct op OPS[] = {
+    {"launcher", GUARD, "i", step_launcher, false},
+    {"claim", GUARD, "ss", step_claim, false},
+    {"stop", GUARD, "ii", step_stop, false},
+    {"deadline", GUARD, "i", step_deadline, false},
+    {"watch", GUARD, "sssii", step_watch, false},
+    {"clone3", GUARD, "i", step_clone3, false},
+    {"id_map", GUARD, "sss", step_id_map, false},
+    {"remove", GUARD, "s", step_remove, true},
+    {"unlink", GUARD, "s", step_unlink, true},
+
+    {"mount", INIT, "sssis", step_mount, false},
+
+    {"clone_into_cgroup", WORKLOAD, "i", step_clone_into_cgroup, false},
+    {"join", WORKLOAD, "i", step_join, false},
+    {"rlimit", WORKLOAD, "iii", step_rlimit, false},
+    {"setgroups", WORKLOAD, "i*", step_setgroups, false},
+    {"setresgid", WORKLOAD, "i", step_setresgid, false},
+    {"setresuid", WORKLOAD, "i", step_setresuid, false},
+    {"chdir", WORKLOAD, "s", step_chdir, false},
+    {"setsid", WORKLOAD, "", step_setsid, false},
+    {"ctty", WORKLOAD, "i", step_ctty, false},
+    {"reset_signals", WORKLOAD, "", step_reset_signals, false},
+    {"close_fds", WORKLOAD, "i", step_close_fds, false},
+    {"execve", WORKLOAD, "lll", step_execve, false},
+};
+
+const unsigned OPS_COUNT = sizeof OPS / sizeof OPS[0];
+
+const struct op *op_named(const char *name)
+{
+    for (unsigned i = 0; i < OPS_COUNT; i++)
+        if (strcmp(OPS[i].name, name) == 0)
+            return &OPS[i];
+    return NULL;
+}
+
+static const char *place(enum where where)
+{
+    return where == GUARD ? "guard" : where == INIT ? "init" : "workload";
+}
+
+bool carry_out(const struct plan *plan, enum where where)
+{
+    for (uint32_t i = 0; i < plan->count; i++) {
+        const struct step *step = &plan->steps[i];
+
+        if (step->op->where != where || step->op->last)
+            continue;
+        int error = step->op->carry_out(step);
+
+        if (error == 0)
+            continue;
+        if (error != ALREADY_SAID)
+            say("failed %d %d %s", step->number, error, place(where));
+        return false;
+    }
+    return true;
+}

@@ -1,0 +1,41 @@
+/* The ops: every step that sandbox-init knows. What it learns next is one more row in ops.c. */
+#ifndef OPS_H
+#define OPS_H
+
+#include <stdbool.h>
+
+#include "wire.h"
+
+/* What a step returns when it has sent a record about its failure itself. */
+#define ALREADY_SAID (-1)
+
+struct op {
+    const char *name;
+    enum where where;
+    const char *signature;             /* i number, s text, l list; i* any number of numbers */
+    int (*carry_out)(const struct step *); /* 0, an errno, or ALREADY_SAID */
+    bool last;                         /* part of the guard's cleanup, not of its way to the init */
+};
+
+extern const struct op OPS[];
+extern const unsigned OPS_COUNT;
+
+const struct op *op_named(const char *name);
+
+/*
+ * Carries out the steps of `where` in order, those of the cleanup or the others. Stops at the first that fails and
+ * sends `failed NUMBER ERRNO WHERE` about it. Returns whether all went well.
+ */
+bool carry_out(const struct plan *plan, enum where where);
+
+int step_launcher(const struct step *), step_claim(const struct step *), step_stop(const struct step *);
+int step_deadline(const struct step *), step_watch(const struct step *), step_clone3(const struct step *);
+int step_id_map(const struct step *), step_remove(const struct step *), step_unlink(const struct step *);
+int step_mount(const struct step *);
+int step_clone_into_cgroup(const struct step *);
+int step_join(const struct step *), step_rlimit(const struct step *), step_setgroups(const struct step *);
+int step_setresgid(const struct step *), step_setresuid(const struct step *), step_chdir(const struct step *);
+int step_setsid(const struct step *), step_ctty(const struct step *), step_reset_signals(const struct step *);
+int step_close_fds(const struct step *), step_execve(const struct step *);
+
+#endif

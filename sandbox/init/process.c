@@ -1,0 +1,62 @@
+#include "process.h"
+
+#include <linux/sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define KERNEL_SIGNAL_SET sizeof(uint64_t) /* glibc's is 16 times as long */
+
+pid_t clone_process(uint64_t flags, int cgroup, int *pidfd)
+{
+    struct clone_args args = {
+        .flags = flags | CLONE_PIDFD | (cgroup < 0 ? 0 : CLONE_INTO_CGROUP),
+        .pidfd = (uint64_t)(uintptr_t)pidfd,
+        .exit_signal = SIGCHLD,
+        .cgroup = cgroup < 0 ? 0 : (uint64_t)cgroup,
+    };
+
+    return (pid_t)syscall(SYS_clone3, &args, sizeof args);
+}
+
+int pidfd_of(pid_t pid)
+{
+    return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+int pidfd_signal(int pidfd, int number)
+{
+    return (int)syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0);
+}
+
+int default_signal(int number)
+{
+    const unsigned long standard[8] = {(unsigned long)SIG_DFL}; /* zeros, whatever the order in the kernel's struct */
+
+    return (int)syscall(SYS_rt_sigaction, number, standard, NULL, KERNEL_SIGNAL_SET);
+}
+
+int default_signals(void)
+{
+    for (int number = 1; number <= 64; number++)
+        if (number != SIGKILL && number != SIGSTOP && default_signal(number) != 0)
+            return -1;
+    return 0;
+}
+
+int set_signal_mask(uint64_t mask)
+{
+    return (int)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, KERNEL_SIGNAL_SET);
+}
+
+int signal_of(const char *command)
+{
+    int number = 0;
+
+    if (strncmp(command, "signal ", 7) != 0)
+        return 0;
+    for (command += 7; *command >= '0' && *command <= '9' && number < 100; command++)
+        number = number * 10 + (*command - '0');
+    return *command == '\0' && number <= 64 ? number : 0;
+}

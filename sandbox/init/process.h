@@ -1,0 +1,38 @@
+/* The three roles of the one binary, and the system calls that glibc has no wrapper for. */
+#ifndef PROCESS_H
+#define PROCESS_H
+
+#include <sys/types.h>
+
+#include "wire.h"
+
+/* Guards one run, from outside the namespaces. Returns the exit code: 1 if something could not be removed. */
+int guard_run(const struct plan *plan);
+
+/* Pid 1 inside. `guard` is a pidfd; `maps` an eventfd that says that the id maps are written, -1 when there are none. */
+_Noreturn void init_run(const struct plan *plan, int guard, int maps);
+
+/*
+ * clone3(2), used like fork(2): the child gets a copy of everything and no new stack; it is born in the cgroup (v2)
+ * whose directory `cgroup` is, unless that is negative.
+ * Returns the pid, 0 in the child, -1 with errno; *pidfd is the parent's.
+ */
+pid_t clone_process(uint64_t flags, int cgroup, int *pidfd);
+
+int pidfd_of(pid_t pid);
+int pidfd_signal(int pidfd, int number);
+
+/* SIG_DFL for all but KILL and STOP, or for one; by system call, because glibc keeps two signals to itself. */
+int default_signal(int number);
+int default_signals(void);
+
+#define NO_SIGNALS UINT64_C(0)
+#define ALL_SIGNALS (~NO_SIGNALS)
+#define SIGNAL_BIT(number) (UINT64_C(1) << ((number) - 1))
+
+int set_signal_mask(uint64_t mask);
+
+/* The N of "signal N", 0 if it is anything else. `command` ends with NUL. */
+int signal_of(const char *command);
+
+#endif

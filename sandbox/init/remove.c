@@ -1,0 +1,105 @@
+/* The guard's last steps: what was made goes. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "guard.h"
+#include "ops.h"
+#include "record.h"
+
+enum { DEEPEST = 64 };
+
+#define PATIENCE (5000 * MILLISECOND) /* for all of them together */
+
+static int64_t give_up_at;
+
+static bool is_dot(const char *name)
+{
+    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+/* Removes the directories in `directory`, deepest first. Files are the kernel's and go with their directory. */
+static void remove_children(int directory, int depth)
+{
+    union {
+        struct dirent64 first; /* for the alignment */
+        char bytes[1024];
+    } room;
+    long length;
+
+    while ((length = syscall(SYS_getdents64, directory, room.bytes, sizeof room.bytes)) > 0) {
+        for (long at = 0; at < length;) {
+            struct dirent64 *entry = (struct dirent64 *)(room.bytes + at);
+
+            at += entry->d_reclen;
+            if (entry->d_type != DT_DIR || is_dot(entry->d_name))
+                continue;
+            int child = openat(directory, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+            if (child >= 0) {
+                if (depth < DEEPEST)
+                    remove_children(child, depth + 1);
+                close(child);
+            }
+            unlinkat(directory, entry->d_name, AT_REMOVEDIR); /* if it fails, so does the parent's */
+        }
+    }
+}
+
+static int remove_once(const char *path)
+{
+    if (unlinkat(AT_FDCWD, path, AT_REMOVEDIR) == 0 || errno == ENOENT)
+        return 0;
+    if (errno != EBUSY && errno != ENOTEMPTY)
+        return errno;
+    int directory = openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+    if (directory < 0)
+        return errno == ENOENT ? 0 : errno;
+    remove_children(directory, 0);
+    close(directory);
+    return unlinkat(AT_FDCWD, path, AT_REMOVEDIR) == 0 || errno == ENOENT ? 0 : errno;
+}
+
+/* The kernel may need a moment until it sees that a cgroup is empty. */
+int step_remove(const struct step *step)
+{
+    int64_t pause = MILLISECOND;
+    int error;
+
+    while ((error = remove_once(step->args[0].text)) == EBUSY || error == ENOTEMPTY) {
+        struct timespec wait = {pause / 1000000000, pause % 1000000000};
+
+        if (now() + pause > give_up_at)
+            return error;
+        nanosleep(&wait, NULL);
+        pause *= 2;
+    }
+    return error;
+}
+
+int step_unlink(const struct step *step)
+{
+    return unlinkat(AT_FDCWD, step->args[0].text, 0) == 0 || errno == ENOENT ? 0 : errno;
+}
+
+bool clean_up(const struct plan *plan)
+{
+    bool clean = true;
+
+    give_up_at = now() + PATIENCE;
+    for (uint32_t i = 0; i < plan->count; i++) {
+        const struct step *step = &plan->steps[i];
+        int error = step->op->last ? step->op->carry_out(step) : 0;
+
+        if (error != 0) {
+            say("left %d %s", error, step->args[0].text);
+            clean = false;
+        }
+    }
+    return clean;
+}

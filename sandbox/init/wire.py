@@ -1,0 +1,91 @@
+"""The plan on its way to ``sandbox-init``: what this writes, ``wire.c`` reads back, strictly.
+
+::
+
+    plan := "SBX1" u32 length-of-all u32 count step*          all numbers little-endian
+    step := u8 where ('g' 'i' 'w')  u8 nargs  u16 number  str op  arg*
+    str  := u32 length, bytes, NUL                            length without the NUL, no NUL among the bytes
+    arg  := 'i' i64 | 's' str | 'l' u32 count str*
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable
+
+from ..errors import SpecError
+from ..steps import Arg, Step, Where
+
+MAGIC = b"SBX1"
+LETTERS = {Where.GUARD: b"g", Where.INIT: b"i", Where.WORKLOAD: b"w"}
+
+OPS: dict[str, tuple[Where, str]] = {
+    "launcher": (Where.GUARD, "i"),
+    "claim": (Where.GUARD, "ss"),
+    "stop": (Where.GUARD, "ii"),
+    "deadline": (Where.GUARD, "i"),
+    "watch": (Where.GUARD, "sssii"),
+    "clone3": (Where.GUARD, "i"),
+    "id_map": (Where.GUARD, "sss"),
+    "remove": (Where.GUARD, "s"),
+    "unlink": (Where.GUARD, "s"),
+    "mount": (Where.INIT, "sssis"),
+    "clone_into_cgroup": (Where.WORKLOAD, "i"),
+    "join": (Where.WORKLOAD, "i"),
+    "rlimit": (Where.WORKLOAD, "iii"),
+    "setgroups": (Where.WORKLOAD, "i*"),
+    "setresgid": (Where.WORKLOAD, "i"),
+    "setresuid": (Where.WORKLOAD, "i"),
+    "chdir": (Where.WORKLOAD, "s"),
+    "setsid": (Where.WORKLOAD, ""),
+    "ctty": (Where.WORKLOAD, "i"),
+    "reset_signals": (Where.WORKLOAD, ""),
+    "close_fds": (Where.WORKLOAD, "i"),
+    "execve": (Where.WORKLOAD, "lll"),
+}
+"""Every op that ``sandbox-init`` knows: who carries it out, and its arguments: ``i`` a number, ``s`` a text, ``l`` a
+list of texts, ``i*`` any number of numbers."""
+
+
+def encode(steps: Iterable[tuple[int, Step]]) -> bytes:
+    """The steps of the guard, the init and the workload, as ``sandbox-init`` reads them.
+
+    :param steps: each with its number in the whole plan, from 1.
+    :raises SpecError: an argument has a NUL byte or does not fit into 64 bits.
+    :raises TypeError: a step that ``sandbox-init`` does not know, or its arguments are not what :data:`OPS` says.
+    """
+    records = [_step(number, step) for number, step in steps]
+    body = b"".join(records)
+    return MAGIC + struct.pack("<II", len(body) + 12, len(records)) + body
+
+
+def _step(number: int, step: Step) -> bytes:
+    where, signature = OPS.get(step.op, (None, ""))
+    types = "i" * len(step.args) if signature == "i*" else signature
+    if where is not step.where or types != "".join(map(_type, step.args)) or len(types) > 255:
+        raise TypeError(f"sandbox-init has no {step.where} step {step.op} with arguments {step.args!r}")
+    head = LETTERS[step.where] + struct.pack("<BH", len(step.args), number) + _text(step.op)
+    return head + b"".join(map(_arg, step.args))
+
+
+def _type(arg: Arg) -> str:
+    return "i" if isinstance(arg, int) else "s" if isinstance(arg, str) else "l"
+
+
+def _arg(arg: Arg) -> bytes:
+    if isinstance(arg, int):
+        try:
+            return b"i" + struct.pack("<q", arg)
+        except struct.error:
+            raise SpecError(f"{arg} does not fit into 64 bits") from None
+    if isinstance(arg, str):
+        return b"s" + _text(arg)
+    return b"l" + struct.pack("<I", len(arg)) + b"".join(map(_text, arg))
+
+
+def _text(text: str) -> bytes:
+    data = os.fsencode(text)
+    if b"\0" in data:
+        raise SpecError(f"{text!r} has a NUL byte")
+    return struct.pack("<I", len(data)) + data + b"\0"

@@ -1,0 +1,127 @@
+/* The workload's steps: the way of the forked child to its execve. Little memory is touched here: after `join` it is
+ * charged to the workload. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "init.h"
+#include "ops.h"
+#include "process.h"
+#include "record.h"
+
+static int outcome(long result)
+{
+    return result < 0 ? errno : 0;
+}
+
+/* "0" is the writer itself, whatever its pid is out there. */
+int step_join(const struct step *step)
+{
+    int64_t index = step->args[0].number;
+
+    return is_handed(index) ? outcome(write(handed.fds[index], "0", 1)) : EBADF;
+}
+
+/* The clone that made us has seen to it. */
+int step_clone_into_cgroup(const struct step *step)
+{
+    return is_handed(step->args[0].number) ? 0 : EBADF;
+}
+
+int step_rlimit(const struct step *step)
+{
+    const union arg *args = step->args;
+    /* -1 on the wire is RLIM_INFINITY */
+    struct rlimit limit = {(rlim_t)args[1].number, (rlim_t)args[2].number};
+
+    return outcome(prlimit(0, (__rlimit_resource_t)args[0].number, &limit, NULL));
+}
+
+/* By system call: glibc's wrappers make every thread do it, and there is one only. */
+int step_setgroups(const struct step *step)
+{
+    gid_t groups[UINT8_MAX];
+
+    for (unsigned i = 0; i < step->count; i++)
+        groups[i] = (gid_t)step->args[i].number;
+    return outcome(syscall(SYS_setgroups, (size_t)step->count, groups));
+}
+
+int step_setresgid(const struct step *step)
+{
+    gid_t gid = (gid_t)step->args[0].number;
+
+    return outcome(syscall(SYS_setresgid, gid, gid, gid));
+}
+
+int step_setresuid(const struct step *step)
+{
+    uid_t uid = (uid_t)step->args[0].number;
+
+    return outcome(syscall(SYS_setresuid, uid, uid, uid));
+}
+
+int step_chdir(const struct step *step)
+{
+    return outcome(chdir(step->args[0].text));
+}
+
+int step_setsid(const struct step *step)
+{
+    (void)step;
+    return outcome(setsid());
+}
+
+int step_ctty(const struct step *step)
+{
+    return outcome(ioctl((int)step->args[0].number, TIOCSCTTY, 0));
+}
+
+int step_reset_signals(const struct step *step)
+{
+    (void)step;
+    return outcome(default_signals() < 0 ? -1 : set_signal_mask(NO_SIGNALS));
+}
+
+int step_close_fds(const struct step *step)
+{
+    return outcome(close_range((unsigned)step->args[0].number, ~0U, CLOSE_RANGE_CLOEXEC));
+}
+
+struct attempt {
+    int error, index;
+    bool exists;
+};
+
+/* Tells most of all: a file that may not be executed, then one whose interpreter is missing, then none at all. */
+static int weight(struct attempt attempt)
+{
+    return attempt.error == EACCES ? 2 : attempt.exists ? 1 : 0;
+}
+
+/* Tries each path as execvpe(3) does, but without its shell for what has no header. */
+int step_execve(const struct step *step)
+{
+    char **paths = step->args[0].list, **argv = step->args[1].list, **env = step->args[2].list;
+    struct attempt told = {ENOENT, 0, false};
+
+    for (int i = 0; paths[i] != NULL; i++) {
+        execve(paths[i], argv, env);
+        struct attempt attempt = {errno, i, false};
+
+        attempt.exists = faccessat(AT_FDCWD, paths[i], F_OK, 0) == 0;
+        if (i == 0 || weight(attempt) > weight(told))
+            told = attempt;
+        if (attempt.error != ENOENT && attempt.error != ENOTDIR && attempt.error != EACCES) {
+            told = attempt;
+            break;
+        }
+    }
+    say("exec_failed %d %d %d %d", step->number, told.error, told.index, told.exists);
+    return ALREADY_SAID;
+}

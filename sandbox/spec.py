@@ -1,0 +1,255 @@
+"""What the user wants: :class:`Spec` and :class:`Limits`, plain immutable data, checked without any I/O.
+
+"No limit" is None, never 0 or -1. Bytes and seconds everywhere. A :class:`Percent` is resolved against the
+:class:`~sandbox.host.Host` when a plan is compiled.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from .errors import SpecError
+
+UNLIMITED = "max"
+"""The explicit wish for no limit, as opposed to None, which leaves the kernel's file alone."""
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z", re.ASCII)
+UNIT_SUFFIXES = (".service", ".scope", ".slice", ".socket", ".mount", ".swap", ".target", ".device",
+                 ".automount", ".timer", ".path")
+# A cgroup's directory shares its name space with the kernel's files; systemd escapes these too (cg_needs_escape).
+KERNEL_PREFIXES = ("cgroup.", "cpu.", "cpuacct.", "cpuset.", "memory.", "io.", "blkio.", "pids.", "hugetlb.",
+                   "rdma.", "misc.", "devices.", "freezer.", "net_cls.", "net_prio.", "perf_event.", "dmem.",
+                   "irq.")
+KERNEL_NAMES = ("tasks", "notify_on_release", "release_agent")
+
+
+class Percent(NamedTuple):
+    """A share of something the host has: ``Percent(50.0)`` of memory is half of the RAM."""
+
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.value:g}%"
+
+
+Bytes = int | Percent | str
+"""A number of bytes, a share of the RAM, or :data:`UNLIMITED`."""
+
+
+class DeviceRate(NamedTuple):
+    """A limit or weight for the disk behind a path.
+
+    :param path: a block device, a partition, or any file or directory on a disk's file system.
+    :param rate: bytes per second, operations per second, or a weight; :data:`UNLIMITED` for none.
+    """
+
+    path: str
+    rate: int | str
+
+
+class Hugetlb(NamedTuple):
+    """A limit for one size of huge page.
+
+    :param page_size: bytes, e.g. 2097152.
+    :param limit: bytes, or :data:`UNLIMITED`.
+    """
+
+    page_size: int
+    limit: int | str
+
+
+class FileValue(NamedTuple):
+    """A value for any other kernel file, e.g. ``memory.swap.high`` = ``16777216``."""
+
+    file: str
+    value: str
+
+
+class Ulimit(NamedTuple):
+    """A resource limit of setrlimit(2).
+
+    :param name: lower case without the prefix, e.g. ``nofile``.
+    :param soft: the value, None for infinity.
+    :param hard: the ceiling, None for infinity.
+    """
+
+    name: str
+    soft: int | None
+    hard: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the workload may use. Each field is one flag of ``sandbox run`` (``memory_high`` is ``--memory-high``).
+
+    :param cpus: CPU time per second of wall time, in CPUs: 1.5, 0.25.
+    :param cpu_quota: microseconds of CPU time per period; excludes ``cpus``.
+    :param cpu_period: length of the period in microseconds, 1000 to 1000000.
+    :param cpu_weight: share among siblings, 1 to 10000, kernel default 100.
+    :param cpu_shares: the same in docker's and cgroup v1's unit, 2 to 262144, default 1024.
+    :param cpu_idle: run only when nobody else wants the CPU.
+    :param cpu_burst: microseconds that unused quota may pile up to.
+    :param cpuset_cpus: CPUs that may be used, as ``0-2,4``.
+    :param cpuset_mems: NUMA nodes that memory may come from.
+    :param memory: hard limit; beyond it the kernel reclaims, then kills.
+    :param memory_high: throttling starts here.
+    :param memory_low: best-effort protection (docker's ``--memory-reservation``).
+    :param memory_min: hard protection.
+    :param memory_swap: docker's meaning: memory *plus* swap; needs ``memory``.
+    :param swap_max: swap alone.
+    :param memory_swappiness: 0 to 100, cgroup v1 only.
+    :param oom_group: when the kernel kills for memory, kill all of it.
+    :param pids_limit: number of tasks (processes and threads).
+    :param device_read_bps: bytes per second read from a disk; the three others likewise.
+    :param blkio_weight: share of the disk, 10 to 1000 (docker, bfq).
+    :param io_weight: share of the disk, 1 to 10000 (cgroup v2).
+    :param blkio_weight_device: ``blkio_weight`` for one disk.
+    :param hugetlb: limits for huge pages.
+    :param cgroup_conf: any other kernel file, written last.
+    :param ulimit: resource limits of each process.
+    :param timeout: wall time in seconds, counted from the execve.
+    :param cpu_time: CPU time of the whole tree in seconds.
+    """
+
+    cpus: float | None = None
+    cpu_quota: int | str | None = None
+    cpu_period: int | None = None
+    cpu_weight: int | None = None
+    cpu_shares: int | None = None
+    cpu_idle: bool = False
+    cpu_burst: int | None = None
+    cpuset_cpus: str | None = None
+    cpuset_mems: str | None = None
+    memory: Bytes | None = None
+    memory_high: Bytes | None = None
+    memory_low: Bytes | None = None
+    memory_min: Bytes | None = None
+    memory_swap: Bytes | None = None
+    swap_max: Bytes | None = None
+    memory_swappiness: int | None = None
+    oom_group: bool = False
+    pids_limit: int | str | None = None
+    device_read_bps: tuple[DeviceRate, ...] = ()
+    device_write_bps: tuple[DeviceRate, ...] = ()
+    device_read_iops: tuple[DeviceRate, ...] = ()
+    device_write_iops: tuple[DeviceRate, ...] = ()
+    blkio_weight: int | None = None
+    io_weight: int | None = None
+    blkio_weight_device: tuple[DeviceRate, ...] = ()
+    hugetlb: tuple[Hugetlb, ...] = ()
+    cgroup_conf: tuple[FileValue, ...] = ()
+    ulimit: tuple[Ulimit, ...] = ()
+    timeout: float | None = None
+    cpu_time: float | None = None
+
+
+class User(NamedTuple):
+    """Who the workload runs as, in numbers.
+
+    :param uid: user id.
+    :param gid: group id.
+    :param groups: supplementary group ids.
+    :param name: login name for ``USER`` and ``LOGNAME``; empty when the id has none.
+    :param home: home directory for ``HOME``.
+    """
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+    name: str = ""
+    home: str = "/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """One wish: a command and its limits.
+
+    Text may carry undecodable bytes as surrogate escapes, as :func:`os.fsdecode` makes them.
+
+    :param argv: the command; the first word is looked up in the ``PATH`` of ``env`` unless it has a slash.
+    :param limits: what it may use.
+    :param env: its whole environment.
+    :param cwd: its working directory; None keeps the launcher's.
+    :param user: who it runs as; None keeps the launcher's identity.
+    :param tty: stdin is a terminal that becomes its controlling terminal, in a session of its own.
+    :param driver: ``auto`` or a driver's name.
+    :param name: part of each cgroup's name; empty for a random one.
+    :param cgroup_parent: cgroup to make ours in, from the hierarchy's root; None for the launcher's own.
+    :param best_effort: run even if a limit cannot be enforced; the report lists it as unmet.
+    :param stop_signal: what a soft stop sends.
+    :param stop_timeout: seconds from the soft stop to the hard kill.
+    :raises SpecError: when something is malformed or contradictory.
+    """
+
+    argv: tuple[str, ...]
+    limits: Limits = field(default_factory=Limits)
+    env: tuple[tuple[str, str], ...] = ()
+    cwd: str | None = None
+    user: User | None = None
+    tty: bool = False
+    driver: str = "auto"
+    name: str = ""
+    cgroup_parent: str | None = None
+    best_effort: bool = False
+    stop_signal: int = int(signal.SIGTERM)
+    stop_timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not self.argv or not self.argv[0]:
+            raise SpecError("no command given", field="argv", hint="sandbox run [flags] -- COMMAND [ARG...]")
+        for word in self.argv:
+            if "\0" in word:
+                raise SpecError(f"the command has a NUL byte in {word!r}", field="argv")
+        for key, value in self.env:
+            if not key or "=" in key or "\0" in key or "\0" in value:
+                raise SpecError(f"not an environment variable: {key!r}", field="env", hint="use NAME=VALUE")
+        if self.name:
+            check_name(self.name)
+        _check_limits(self.limits)
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that cannot be a cgroup's directory.
+
+    :raises SpecError: unless ``[A-Za-z0-9][A-Za-z0-9_.-]*``, at most 100 characters, and neither the name of a
+        kernel file nor that of a systemd unit (a directory made under a unit's name hangs systemd 257's PID 1).
+    """
+    if not NAME_PATTERN.match(name):
+        raise SpecError(f"--name: {name!r} is not a usable name", field="name",
+                        hint="letters, digits, '_', '.' and '-', starting with a letter or digit, at most 100")
+    if name in KERNEL_NAMES or name.startswith(KERNEL_PREFIXES):
+        raise SpecError(f"--name: {name!r} is the name of a kernel file in a cgroup", field="name")
+    if name.endswith(UNIT_SUFFIXES):
+        raise SpecError(f"--name: {name!r} would look like a systemd unit", field="name",
+                        hint="leave the suffix off")
+
+
+def _check_limits(limits: Limits) -> None:
+    if limits.cpus is not None and limits.cpu_quota is not None:
+        raise SpecError("--cpus and --cpu-quota set the same limit", field="limits.cpus", hint="give one of them")
+    if limits.cpu_weight is not None and limits.cpu_shares is not None:
+        raise SpecError("--cpu-weight and --cpu-shares set the same limit", field="limits.cpu_weight",
+                        hint="give one of them")
+    if limits.cpu_idle and (limits.cpu_weight is not None or limits.cpu_shares is not None):
+        raise SpecError("--cpu-idle has no weight", field="limits.cpu_idle",
+                        hint="leave --cpu-weight and --cpu-shares out")
+    if limits.memory_swap is not None and limits.swap_max is not None:
+        raise SpecError("--memory-swap and --swap-max set the same limit", field="limits.memory_swap",
+                        hint="give one of them")
+    if limits.memory_swap is not None and limits.memory is None:
+        raise SpecError("--memory-swap is memory plus swap and needs --memory", field="limits.memory_swap",
+                        hint="use --swap-max to limit swap alone")
+    if isinstance(limits.memory_swap, int) and isinstance(limits.memory, int) and limits.memory_swap < limits.memory:
+        raise SpecError(f"--memory-swap {limits.memory_swap} is memory plus swap and below --memory {limits.memory}",
+                        field="limits.memory_swap", hint="use --swap-max to limit swap alone")
+    if limits.blkio_weight is not None and limits.io_weight is not None:
+        raise SpecError("--blkio-weight and --io-weight set the same limit", field="limits.io_weight",
+                        hint="give one of them")
+
+
+def flag_of(realises: str) -> str:
+    """The flag a Spec field is set by: ``limits.memory_high`` -> ``--memory-high``."""
+    return "--" + realises.rpartition(".")[2].replace("_", "-")

@@ -1,0 +1,267 @@
+"""Values as people type them: sizes, durations, CPUs, counts, CPU lists and signals, read and printed.
+
+Each ``parse_`` function takes the text and the flag it was given to, and raises :class:`~sandbox.errors.SpecError`
+with the flag, the value and a good example. Only ASCII digits count, nothing is stripped, no number wraps: what the
+kernel would read differently from the person who typed it is refused. Arithmetic is exact; no float is involved
+before the range is known.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from itertools import pairwise
+
+from .errors import SpecError
+from .spec import UNLIMITED, Percent
+
+MAX_INT = 2**63 - 1
+MAX_CPU = 8191
+"""Highest CPU number a kernel can be built for (``CONFIG_NR_CPUS`` is at most 8192 on x86 and arm64)."""
+MAX_NODE = 1023
+"""Highest NUMA node (``CONFIG_NODES_SHIFT`` is at most 10)."""
+MAX_SECONDS = 1_000_000_000
+
+UNLIMITED_WORDS = ("max", "infinity", "unlimited")
+# Patterns are compiled when first used: compiling them all would cost each start 3 ms.
+_NUMBER = r"([0-9]{1,20})(?:\.([0-9]{1,60}))?"
+_SIZE = rf"(?ai){_NUMBER}(?:([kmgtpe])(?:i?b)?|b)?"
+_PERCENT = rf"{_NUMBER}%"
+_CPUS = rf"{_NUMBER}([%m]?)"
+_COUNT = r"(?ai)([0-9]{1,20})([kmg]?)"
+_SPAN = rf"{_NUMBER}(us|ms|sec|s|min|m|h|d)"
+_CPU_RANGE = r"([0-9]{1,5})(?:-([0-9]{1,5}))?"
+_REALTIME = r"RT(MIN|MAX)(?:([+-])([0-9]{1,2}))?"
+
+_POWERS = "kmgtpe"
+_MICROSECONDS = {"us": 1, "ms": 10**3, "s": 10**6, "sec": 10**6, "m": 60 * 10**6, "min": 60 * 10**6,
+                 "h": 3600 * 10**6, "d": 86400 * 10**6}
+
+
+def refuse(text: str, flag: str, why: str, example: str) -> SpecError:
+    """The error for a value that will not do; ``flag`` is named as it was given, e.g. ``--memory``."""
+    field = "" if not flag.startswith("--") else flag[2:].replace("-", "_")
+    shown = repr(text if len(text) <= 80 else text[:77] + "...")
+    return SpecError(f"{flag}: {shown} {why}", field=field, hint=f"for example {flag} {example}")
+
+
+def parse_bytes(text: str, flag: str, *, low: int = 1, high: int = MAX_INT, example: str = "512m") -> int:
+    """Bytes from ``64m``, ``64M``, ``64mb``, ``64MiB``, ``1.5g`` or ``1048576``.
+
+    Every suffix is base 1024, as go-units' ``RAMInBytes`` (docker) and systemd's ``MemoryMax=`` have it. A fraction of
+    a byte is dropped.
+
+    :raises SpecError: unless the result is between ``low`` and ``high``.
+    """
+    match = re.fullmatch(_SIZE, text)
+    if not match:
+        raise refuse(text, flag, "is not a size", example)
+    whole, fraction, suffix = match[1], match[2] or "", match[3]
+    if fraction and not suffix:
+        raise refuse(text, flag, "is not a whole number of bytes", example)
+    value: int = int(whole + fraction) * 1024 ** _power(suffix) // 10 ** len(fraction)
+    return _between(value, text, flag, low, high, example)
+
+
+def parse_memory(text: str, flag: str, *, low: int = 1, minus_one: bool = False, example: str = "512m"
+                 ) -> int | Percent | str:
+    """Bytes, a share of the RAM (``50%``) or :data:`~sandbox.spec.UNLIMITED`.
+
+    :param minus_one: docker writes no limit as -1 for this flag.
+    """
+    if is_unlimited(text, minus_one=minus_one):
+        return UNLIMITED
+    match = re.fullmatch(_PERCENT, text)
+    if not match:
+        return parse_bytes(text, flag, low=low, example=example)
+    value = float(text[:-1])
+    if not 0 < value <= 100:
+        raise refuse(text, flag, "is not above 0% and at most 100% of the memory", "50%")
+    return Percent(value)
+
+
+def parse_size(text: str, flag: str, *, low: int = 1, example: str = "10m") -> int | str:
+    """Bytes, or :data:`~sandbox.spec.UNLIMITED`.
+
+    Rates in bytes per second are base 1024 too: ``--device-read-bps`` is docker's flag, and docker's meaning.
+    """
+    return UNLIMITED if is_unlimited(text) else parse_bytes(text, flag, low=low, example=example)
+
+
+def parse_count(text: str, flag: str, *, low: int = 1, high: int = MAX_INT, example: str = "100") -> int:
+    """A whole number between ``low`` and ``high``, written in decimal digits.
+
+    :raises SpecError: when it is not.
+    """
+    match = re.fullmatch(_COUNT, text)
+    if not match or match[2]:
+        raise refuse(text, flag, "is not a whole number", example)
+    return _between(int(match[1]), text, flag, low, high, example)
+
+
+def parse_limit(text: str, flag: str, *, low: int = 1, high: int = MAX_INT, example: str = "100") -> int | str:
+    """A whole number, or :data:`~sandbox.spec.UNLIMITED` for ``max`` and docker's -1."""
+    if is_unlimited(text, minus_one=True):
+        return UNLIMITED
+    return parse_count(text, flag, low=low, high=high, example=example)
+
+
+def parse_iops(text: str, flag: str, *, example: str = "1000") -> int | str:
+    """Operations per second: ``1000``, or with systemd's base 1000 suffixes ``1k``, ``2M``, ``1G``, or ``max``."""
+    if is_unlimited(text):
+        return UNLIMITED
+    match = re.fullmatch(_COUNT, text)
+    if not match:
+        raise refuse(text, flag, "is not a number of operations per second", example)
+    value: int = int(match[1]) * 1000 ** _power(match[2])
+    return _between(value, text, flag, 1, MAX_INT, example)
+
+
+def parse_cpus(text: str, flag: str) -> float:
+    """CPUs from ``1.5``, ``150%`` (systemd: percent of one CPU) or ``1500m`` (Kubernetes: thousandths).
+
+    :raises SpecError: unless it is between 0.001 (the kernel's shortest quota, 1 ms, in its longest period, 1 s) and
+        the most CPUs a kernel can have.
+    """
+    match = re.fullmatch(_CPUS, text)
+    if not match:
+        raise refuse(text, flag, "is not a number of CPUs", "1.5")
+    micro = _scaled(match, {"": 10**6, "%": 10**4, "m": 10**3}[match[3]])
+    if not 1000 <= micro <= (MAX_CPU + 1) * 10**6:
+        raise refuse(text, flag, f"is not between 0.001 and {MAX_CPU + 1} CPUs", "1.5")
+    return micro / 10**6
+
+
+def parse_seconds(text: str, flag: str, *, zero: bool = False, example: str = "60") -> float:
+    """Seconds from ``60``, ``1.5``, ``500ms``, ``2min`` or ``1h30m``, to the microsecond.
+
+    :param zero: 0 means something for this flag.
+    :raises SpecError: unless it is above 0 and at most a thousand million seconds.
+    """
+    plain = re.fullmatch(_NUMBER, text)
+    micro = _scaled(plain, 10**6) if plain else _span(text)
+    if micro is None:
+        raise refuse(text, flag, "is not a duration", f"{example}, 500ms or 1h30m")
+    if not (micro or zero) or micro > MAX_SECONDS * 10**6:
+        raise refuse(text, flag, f"is not above 0 and at most {MAX_SECONDS} seconds", example)
+    return micro / 10**6
+
+
+def parse_cpu_list(text: str, flag: str, *, high: int = MAX_CPU) -> str:
+    """A list as the kernel writes it (``0-2,4``) from one in any order, with repeats and overlaps.
+
+    :raises SpecError: when a range is empty, reversed or beyond ``high``.
+    """
+    chosen: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(_CPU_RANGE, part)
+        if not match:
+            raise refuse(text, flag, "is not a list of numbers and ranges", "0-2,4")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if first > last:
+            raise refuse(text, flag, f"has the reversed range {part}", "0-2,4")
+        if last > high:
+            raise refuse(text, flag, f"goes beyond {high}", "0-2,4")
+        chosen.update(range(first, last + 1))
+    return show_cpu_list(chosen)
+
+
+def parse_signal(text: str, flag: str) -> int:
+    """A signal's number from ``TERM``, ``SIGTERM``, ``sigterm``, ``15``, ``RTMIN`` or ``RTMIN+3``.
+
+    :raises SpecError: when there is no such signal.
+    """
+    if re.fullmatch(r"[0-9]{1,20}", text):
+        return _between(int(text), text, flag, 1, int(signal.SIGRTMAX), "TERM")
+    name = text.upper().removeprefix("SIG") if text.isascii() else ""
+    match = re.fullmatch(_REALTIME, name)
+    if match:
+        base = int(signal.SIGRTMIN if match[1] == "MIN" else signal.SIGRTMAX)
+        number = base + int(f"{match[2] or '+'}{match[3] or 0}")
+        if int(signal.SIGRTMIN) <= number <= int(signal.SIGRTMAX):
+            return number
+    elif f"SIG{name}" in signal.Signals.__members__:
+        return int(signal.Signals[f"SIG{name}"])
+    raise refuse(text, flag, "is not a signal", "TERM")
+
+
+def is_unlimited(text: str, *, minus_one: bool = False) -> bool:
+    """Whether ``text`` asks for no limit: ``max``, ``infinity``, ``unlimited``, or -1 where docker has that."""
+    return text in UNLIMITED_WORDS or (minus_one and text == "-1")
+
+
+def show_bytes(value: int) -> str:
+    """``67108864`` -> ``64M``; exact, and read back by :func:`parse_bytes` as the same number."""
+    for power, suffix in enumerate("EPTGMK"):
+        unit = 1024 ** (6 - power)
+        if value and value % unit == 0:
+            return f"{value // unit}{suffix}"
+    return str(value)
+
+
+def show_size(value: float) -> str:
+    """``66900000`` -> ``63.8 MiB``, for people."""
+    for suffix in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(value) < 1024 or suffix == "TiB":
+            return f"{value:.0f} B" if suffix == "B" else f"{value:.1f} {suffix}"
+        value /= 1024
+    raise AssertionError("the loop returns")
+
+
+def show_seconds(value: float) -> str:
+    """``1.5`` -> ``1.5s``; to the microsecond, and read back by :func:`parse_seconds` as the same number."""
+    return f"{value:.6f}".rstrip("0").rstrip(".") + "s"
+
+
+def show_cpus(value: float) -> str:
+    """``1.50`` -> ``1.5``; to the millionth."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")
+
+
+def show_cpu_list(numbers: set[int]) -> str:
+    """``{0, 1, 2, 4}`` -> ``0-2,4``."""
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ",".join(f"{first}-{last}" if first < last else str(first) for first, last in ranges)
+
+
+def show_signal(number: int) -> str:
+    """``15`` -> ``SIGTERM``, ``40`` -> ``SIGRTMIN+6``."""
+    if int(signal.SIGRTMIN) < number < int(signal.SIGRTMAX):
+        return f"SIGRTMIN+{number - int(signal.SIGRTMIN)}"
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _scaled(match: re.Match[str], unit: int) -> int:
+    whole, fraction = match[1], match[2] or ""
+    scaled: int = int(whole + fraction) * unit // 10 ** len(fraction)
+    return scaled
+
+
+def _power(suffix: str | None) -> int:
+    return _POWERS.index(suffix.lower()) + 1 if suffix else 0
+
+
+def _span(text: str) -> int | None:
+    """Microseconds of ``1h30m``, larger units first and each at most once; None when it is not that."""
+    if not re.fullmatch(rf"(?:{_SPAN}){{1,6}}", text):
+        return None
+    parts = list(re.finditer(_SPAN, text))
+    units = [_MICROSECONDS[part[3]] for part in parts]
+    if any(after >= before for before, after in pairwise(units)):
+        return None
+    return sum(map(_scaled, parts, units))
+
+
+def _between(value: int, text: str, flag: str, low: int, high: int, example: str) -> int:
+    if not low <= value <= high:
+        bounds = f"is below {low}" if value < low else f"is above {high}"
+        raise refuse(text, flag, bounds, example)
+    return value
