@@ -1,0 +1,79 @@
+"""The one place that opens cgroup files.
+
+``open(path, "w").write(value)`` is never used: CPython swallows the error that cgroupfs reports on close. Everything
+here is one system call per operation, so that the kernel's answer is seen.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EACCES, EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOTSUP, EPERM, ERANGE, EROFS
+
+from ..errors import CgroupError
+
+HINTS = {
+    EACCES: "this user may not write there; run as root, or have the cgroup delegated (`sandbox info`)",
+    EPERM: "this user may not write there; run as root, or have the cgroup delegated (`sandbox info`)",
+    EROFS: "the cgroup file system is mounted read-only",
+    ENOENT: "the kernel or the parent cgroup lacks this controller (`sandbox info`)",
+    ENODEV: "the kernel has no such disk, or it is a partition",
+    EINVAL: "the kernel does not take this value, or a parent cgroup allows less",
+    ERANGE: "the kernel does not take this value",
+    EEXIST: "a sandbox of that name is running, or was killed: choose another --name, or try `sandbox gc`",
+    EBUSY: "processes are in the cgroup that would have to pass the controller on",
+    ENOTSUP: "the parent cgroup is threaded",
+}
+
+
+def read(path: str) -> str:
+    """The text of a cgroup file.
+
+    :raises CgroupError: with the path.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise failure("read", path, "", error) from error
+    try:
+        text = b""
+        while chunk := os.read(fd, 65536):
+            text += chunk
+        return os.fsdecode(text)
+    except OSError as error:
+        raise failure("read", path, "", error) from error
+    finally:
+        os.close(fd)
+
+
+def write(path: str, value: str) -> None:
+    """Write ``value`` in a single write(2).
+
+    :raises CgroupError: with the path and the value.
+    """
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise failure("write", path, value, error) from error
+    try:
+        os.write(fd, os.fsencode(value))
+    except OSError as error:
+        raise failure("write", path, value, error) from error
+    finally:
+        os.close(fd)
+
+
+def failure(verb: str, path: str, value: str, error: OSError) -> CgroupError:
+    """The error for people: what was tried, where, with which value, and what to do."""
+    what = f"cannot {verb} {path}" + (f" = {value.strip()}" if value else "")
+    return CgroupError(what, errno=error.errno or 0, hint=HINTS.get(error.errno or 0, ""))
+
+
+def value_of(text: str, key: str) -> str:
+    """The value of one key in a flat-keyed file, which has ``nr_periods 3`` and the like per line.
+
+    :raises KeyError: there is no such key.
+    """
+    _, found, rest = f"\n{text}".partition(f"\n{key} ")
+    if not found:
+        raise KeyError(key)
+    return rest.partition("\n")[0]

@@ -1,0 +1,1 @@
+"""What teaches: facts about the host, explanations, comparisons."""

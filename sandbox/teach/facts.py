@@ -1,0 +1,98 @@
+"""The slow part of a probe: what ``sandbox info`` shows and no plan needs. Unknown is None or empty, never a guess."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from ..host import Host, small_file
+
+SYS_LANDLOCK_CREATE_RULESET = 444  # the same on every architecture
+LANDLOCK_CREATE_RULESET_VERSION = 1
+
+
+def add(host: Host, root: str = "") -> Host:
+    """``host`` with the fields of a detailed probe filled in."""
+    import psutil
+
+    abi = landlock_abi()
+    selinux, apparmor = selinux_mode(root), apparmor_enabled(root)
+    return replace(
+        host,
+        memory_total=psutil.virtual_memory().total,
+        swap_total=psutil.swap_memory().total,
+        systemd_version=systemd_version() if host.systemd_running else None,
+        lsm=security_modules(root, abi, selinux, apparmor),
+        selinux=selinux,
+        apparmor=apparmor,
+        landlock_abi=abi,
+        seccomp=tuple(small_file(f"{root}/proc/sys/kernel/seccomp/actions_avail").split()),
+        distribution=distribution(),
+    )
+
+
+def systemd_version() -> str | None:
+    """``252`` of ``systemd 252 (252.39-1~deb12u1)``.
+
+    The running manager says the same in the property ``Version`` of ``org.freedesktop.systemd1.Manager``, on the
+    system bus or, for root, on ``/run/systemd/private``. They differ only between an upgrade and ``systemctl
+    daemon-reexec``.
+    """
+    import subprocess
+    try:
+        done = subprocess.run(("systemctl", "--version"), capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    words = done.stdout.split()
+    return words[1] if words[:1] == ["systemd"] and len(words) > 1 else None
+
+
+def security_modules(root: str, abi: int | None, selinux: str | None, apparmor: bool | None) -> tuple[str, ...]:
+    """The kernel's list where securityfs is mounted, ``capability`` among it; else those that show elsewhere."""
+    listed = small_file(f"{root}/sys/kernel/security/lsm")
+    if listed:
+        return tuple(listed.split(","))
+    signs = (("landlock", bool(abi)), ("yama", os.path.exists(f"{root}/proc/sys/kernel/yama")),
+             ("apparmor", bool(apparmor)), ("selinux", selinux in ("enforcing", "permissive")))
+    return tuple(name for name, shows in signs if shows)
+
+
+def selinux_mode(root: str = "") -> str | None:
+    """By selinuxfs(5); None when the kernel has it and it is not mounted to be asked."""
+    enforce = small_file(f"{root}/sys/fs/selinux/enforce")
+    if enforce:
+        return "enforcing" if enforce == "1" else "permissive"
+    # The file system is registered only when SELinux is on (security/selinux/selinuxfs.c).
+    known = small_file(f"{root}/proc/filesystems")
+    return "disabled" if known and "selinuxfs" not in known.split() else None
+
+
+def apparmor_enabled(root: str = "") -> bool | None:
+    """None when sysfs is not there to be asked."""
+    enabled = small_file(f"{root}/sys/module/apparmor/parameters/enabled")
+    if enabled:
+        return enabled == "Y"
+    return False if os.path.isdir(f"{root}/sys/module") else None
+
+
+def landlock_abi() -> int | None:
+    """By landlock_create_ruleset(2); 0 when it is not built in or not switched on."""
+    import ctypes
+    import errno
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    version = libc.syscall(ctypes.c_long(SYS_LANDLOCK_CREATE_RULESET), None, ctypes.c_size_t(0),
+                           ctypes.c_uint32(LANDLOCK_CREATE_RULESET_VERSION))
+    if version >= 0:
+        return int(version)
+    # Anything else, e.g. the EPERM of a container's seccomp filter, does not tell.
+    return 0 if ctypes.get_errno() in (errno.ENOSYS, errno.EOPNOTSUPP) else None
+
+
+def distribution() -> str | None:
+    """``PRETTY_NAME`` of os-release(5)."""
+    import platform
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return None

@@ -1,0 +1,99 @@
+"""What ``sandbox info`` prints: a Host in the manner of ``docker info``."""
+
+from __future__ import annotations
+
+from ..host import Hierarchy, Host
+
+UNKNOWN = "unknown"
+
+
+def text(host: Host, driver_name: str, reason: str) -> str:
+    """Lines of ``Key: value``, what belongs to a key indented below it. Unknown is printed as ``unknown``.
+
+    :param driver_name: the driver that is used by default here.
+    :param reason: why it is.
+    """
+    lines = [f" Cgroup Driver: {driver_name}", f"  Reason: {reason or UNKNOWN}", *_cgroups(host), *_machine(host),
+             *_security(host)]
+    return "\n".join(lines) + "\n"
+
+
+def _cgroups(host: Host) -> list[str]:
+    lines = [f" Cgroup Version: {_version(host)}", f" Cgroup Mode: {host.cgroup_mode}",
+             " Controllers:" if host.hierarchies else " Controllers: none"]
+    for tree in host.hierarchies:
+        lines += _tree(tree)
+    return [*lines, f" Systemd: {_systemd(host)}"]
+
+
+def _version(host: Host) -> str:
+    return {"v2": "2", "v1": "1", "hybrid": "1 (and 2 for what no v1 tree has)"}.get(host.cgroup_mode, "none")
+
+
+def _tree(tree: Hierarchy) -> list[str]:
+    lines = [f"  {', '.join(tree.controllers) or '(none)'}:", f"   Version: {tree.version}", f"   Mount: {tree.mount}",
+             f"   Own Cgroup: {tree.own}"]
+    if tree.parent is None:
+        return [*lines, "   Usable: no", f"   Reason: {tree.reason or UNKNOWN}"]
+    lines += [f"   New Cgroups In: {tree.parent}", f"   Usable: {_usable(tree)}"]
+    return [*lines, f"   Reason: {tree.reason}"] if tree.reason else lines
+
+
+def _usable(tree: Hierarchy) -> str:
+    missing = [name for name in tree.controllers if name not in tree.usable]
+    if not missing:
+        return "yes"
+    return f"{', '.join(tree.usable) or 'none'} (not delegated to {tree.parent}: {', '.join(missing)})"
+
+
+def _systemd(host: Host) -> str:
+    return (host.systemd_version or "running, version unknown") if host.systemd_running else "not running"
+
+
+def _machine(host: Host) -> list[str]:
+    return [f" Namespaces: {', '.join(host.namespaces) or UNKNOWN}",
+            f" User Namespaces Allowed: {_yes(host.userns)}",
+            f" Kernel Version: {host.kernel}",
+            f" Operating System: {host.distribution or UNKNOWN}",
+            f" Architecture: {host.machine}",
+            f" CPUs: {host.cpus}",
+            f"  Allowed: {host.cpuset_cpus or UNKNOWN}",
+            f"  Memory Nodes: {host.cpuset_mems or UNKNOWN}",
+            f" Total Memory: {_size(host.memory_total) if host.memory_total else UNKNOWN}",
+            f" Swap: {_size(host.swap_total) if host.swap_total else 'none'}",
+            f" Pressure Stall Information: {_yes(host.psi)}"]
+
+
+def _security(host: Host) -> list[str]:
+    return [f" Security Modules: {_modules(host.lsm)}",
+            f" SELinux: {host.selinux or UNKNOWN}",
+            f" AppArmor: {UNKNOWN if host.apparmor is None else _yes(host.apparmor)}",
+            f" Landlock ABI: {_abi(host.landlock_abi)}",
+            f" Seccomp: {', '.join(host.seccomp) or UNKNOWN}"]
+
+
+def _modules(names: tuple[str, ...]) -> str:
+    if not names:
+        return UNKNOWN
+    # The kernel's own list always has capability in it; without it, the list was pieced together.
+    complete = "capability" in names
+    return ", ".join(names) + ("" if complete else " (securityfs is not mounted: there may be more)")
+
+
+def _abi(abi: int | None) -> str:
+    if abi is None:
+        return UNKNOWN
+    return str(abi) if abi else "off"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _size(count: int) -> str:
+    value, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:.4g} {unit}"

@@ -1,0 +1,116 @@
+"""The record of a machine: saved, read back, printed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox.errors import SpecError
+from sandbox.host import Disk, Hierarchy, Host, from_json, to_json
+from sandbox.teach.info import text
+
+SAVED = sorted((Path(__file__).parent / "hosts").glob("*.json"))
+NAMES = [path.stem for path in SAVED]
+
+words = st.text(max_size=12)
+lists = st.lists(words, max_size=3).map(tuple)
+trees = st.builds(Hierarchy, version=st.sampled_from([1, 2]), controllers=lists, mount=words, own=words,
+                  parent=st.none() | words, reason=words, usable=lists,
+                  enable=st.lists(st.tuples(words, lists), max_size=3).map(tuple), files=lists)
+disks = st.builds(Disk, path=words, device=words, chain=lists, reason=words)
+hosts = st.builds(Host, kernel=words, uid=st.integers(0), memory_total=st.integers(0), systemd_running=st.booleans(),
+                  hierarchies=st.lists(trees, max_size=3).map(tuple), disks=st.lists(disks, max_size=2).map(tuple),
+                  systemd_version=st.none() | words, apparmor=st.none() | st.booleans(),
+                  landlock_abi=st.none() | st.integers(0), lsm=lists)
+
+
+@given(hosts)
+def test_round_trip(host: Host) -> None:
+    assert from_json(to_json(host)) == host
+
+
+@pytest.mark.parametrize("path", SAVED, ids=NAMES)
+def test_saved_hosts_load_and_print(path: Path) -> None:
+    host = from_json(path.read_text(encoding="utf-8"))
+    assert from_json(to_json(host)) == host
+    printed = text(host, "cgroupfs", "systemd is not running")
+    assert printed.startswith(" Cgroup Driver: cgroupfs\n  Reason: systemd is not running\n")
+    assert f" Cgroup Mode: {host.cgroup_mode}\n" in printed
+    for tree in host.hierarchies:
+        assert tree.mount in printed and (not tree.reason or tree.reason in printed)
+
+
+def test_the_saved_hosts_are_all_there() -> None:
+    assert set(NAMES) == {"hybrid", "debian13-v2", "debian12-v2", "bookworm-v1", "container-v2", "rootless-v2", "none"}
+
+
+def _saved(**changes: Any) -> str:
+    tree = {"version": 2, "controllers": ["cpu"], "mount": "/sys/fs/cgroup"}
+    return json.dumps({"schema_version": 1, "kernel": "6.1.0", "hierarchies": [tree], **changes})
+
+
+def test_absent_keys_take_their_defaults() -> None:
+    host = from_json(_saved())
+    assert host == Host(kernel="6.1.0",
+                        hierarchies=(Hierarchy(version=2, controllers=("cpu",), mount="/sys/fs/cgroup"),))
+
+
+@pytest.mark.parametrize(("changes", "field"), [
+    ({"kernel": 6}, "kernel"),
+    ({"cpus": True}, "cpus"),
+    ({"cpus": 1.0}, "cpus"),
+    ({"cpus": "2"}, "cpus"),
+    ({"psi": 1}, "psi"),
+    ({"apparmor": "yes"}, "apparmor"),
+    ({"systemd_version": 252}, "systemd_version"),
+    ({"kernel": None}, "kernel"),
+    ({"colour": "red"}, "colour"),
+    ({"lsm": "yama"}, "lsm"),
+    ({"lsm": ["yama", 1]}, "lsm[1]"),
+    ({"hierarchies": [{}]}, "hierarchies[0].version"),
+    ({"hierarchies": ["v2"]}, "hierarchies[0]"),
+    ({"hierarchies": [{"version": 2, "controllers": [], "mount": "/", "x": 1}]}, "hierarchies[0].x"),
+    ({"hierarchies": [{"version": 2, "controllers": [], "mount": "/", "enable": [["/"]]}]}, "hierarchies[0].enable[0]"),
+    ({"schema_version": 2}, "schema_version"),
+    ({"schema_version": None}, "schema_version"),
+])
+def test_a_wrong_record_names_the_key(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        from_json(_saved(**changes))
+    assert caught.value.field == field
+    assert field in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", ["", "{", "[]", "3", '{"schema_version": 1}', "[" * 100_000])
+def test_what_is_no_record_is_refused(wrong: str) -> None:
+    with pytest.raises(SpecError, match="host record"):
+        from_json(wrong)
+
+
+def test_unknown_is_printed_as_unknown() -> None:
+    printed = text(Host(kernel="6.1.0"), "none", "no cgroups")
+    for line in (" Operating System: unknown", " AppArmor: unknown", " SELinux: unknown", " Landlock ABI: unknown",
+                 " Security Modules: unknown", " Seccomp: unknown", " Total Memory: unknown", " Controllers: none"):
+        assert f"{line}\n" in printed
+
+
+def test_a_pieced_together_list_of_security_modules_says_so() -> None:
+    assert "yama (securityfs is not mounted" in text(Host(kernel="6.1.0", lsm=("yama",)), "none", "")
+    assert "capability, yama\n" in text(Host(kernel="6.1.0", lsm=("capability", "yama")), "none", "")
+
+
+def test_partly_delegated_controllers_are_told() -> None:
+    tree = Hierarchy(version=2, controllers=("cpu", "memory"), mount="/m", parent="/u", usable=("memory",))
+    assert "Usable: memory (not delegated to /u: cpu)" in text(Host(kernel="6", hierarchies=(tree,)), "none", "")
+
+
+def test_every_field_is_documented() -> None:
+    for kind in (Host, Hierarchy, Disk):
+        for field in fields(kind):
+            assert f":param {field.name}:" in (kind.__doc__ or "")
