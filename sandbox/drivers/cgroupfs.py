@@ -1,0 +1,178 @@
+"""The cgroupfs driver: we make directories and write kernel files, on cgroup v1, hybrid and v2 alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ..host import Hierarchy, Host
+from ..reads import reads
+from ..spec import Spec
+from ..steps import Limit, Phase, Plan, Read, Step, Where
+from ..wishes import Wish, wishes
+from . import process
+
+PREFIX = "sandbox-"
+"""Each of our cgroups is called this and the sandbox's name: what `sandbox gc` looks for."""
+
+MEASURED = ("memory", "cpuacct", "pids", "io", "blkio")
+"""Controllers whose counters make the report, limited or not. cgroup v2 counts CPU time without any."""
+
+
+class CgroupfsDriver:
+    """Makes one cgroup per mounted tree that is needed, writes the limits, and reads every one back."""
+
+    name = "cgroupfs"
+
+    def problems(self, host: Host) -> tuple[str, ...]:
+        """See :class:`~sandbox.drivers.Driver`."""
+        if not host.hierarchies:
+            return ("no cgroup file system is mounted",)
+        if not any(_usable(tree) for tree in host.hierarchies):
+            reasons = dict.fromkeys(tree.reason for tree in host.hierarchies if tree.reason)
+            return tuple(reasons) or ("no cgroup may be made below the launcher's own",)
+        return ()
+
+    def compile(self, spec: Spec, host: Host, *, name: str) -> Plan:
+        """See :class:`~sandbox.drivers.Driver`."""
+        found, unmet = wishes(spec.limits, host)
+        groups = {tree.mount: Group(tree, name, _controllers(tree, found)) for tree in host.hierarchies
+                  if _usable(tree) and _needed(tree, found, host)}
+        figures = _figures(groups.values())
+        watches = process.watches(spec, figures)
+        limits, more = process.limits(spec, watches)
+        paths = tuple(group.path for group in groups.values())
+        steps = (
+            *process.spawn(spec, host, name=name, watches=watches, cgroups=paths),
+            *(step for group in groups.values() for step in group.make()),
+            *(step for index, wish in enumerate(found) for step in _write(index, wish, groups[wish.tree.mount])),
+            *process.enter(),
+            *(group.open() for group in groups.values()),
+            Step(op="go", phase=Phase.ATTACH),
+            *(group.join(index) for index, group in sorted(enumerate(groups.values()), key=_born_first)),
+            *process.become(spec),
+            *process.cleanup(host, name=name, cgroups=paths),
+        )
+        return Plan(driver=self.name, name=name, steps=steps, reads=figures, unmet=(*unmet, *more),
+                    limits=(*(_limit(wish, groups[wish.tree.mount]) for wish in found), *limits),
+                    notes=tuple(_notes(spec, host, groups.values())))
+
+
+driver = CgroupfsDriver()
+
+
+class Group:
+    """The directory that is made in one tree.
+
+    :param tree: the tree.
+    :param name: name of the sandbox.
+    :param controllers: what must be enabled for it, on v2.
+    """
+
+    def __init__(self, tree: Hierarchy, name: str, controllers: tuple[str, ...]) -> None:
+        self.tree = tree
+        self.controllers = controllers
+        parent = (tree.parent or "/").rstrip("/")
+        self.path = f"{tree.mount}{parent}/{PREFIX}{name}"
+
+    def ancestors(self) -> tuple[str, ...]:
+        """The directories above ours, nearest first; the root is left out, it has no limits."""
+        parts = (self.tree.parent or "/").strip("/").split("/")
+        return tuple(self.tree.mount + "/" + "/".join(parts[:depth]) for depth in range(len(parts), 0, -1)
+                     if parts[0])
+
+    def make(self) -> Iterator[Step]:
+        """mkdir; on v2 the controllers are enabled from the top down first, and the type is checked after."""
+        if self.tree.version == 2:
+            for cgroup, enabled in self.tree.enable:
+                missing = [name for name in self.controllers if name not in enabled]
+                if missing:
+                    directory = self.tree.mount + cgroup.rstrip("/")
+                    yield Step(op="enable", args=(directory, *missing), phase=Phase.PREPARE)
+        yield Step(op="mkdir", args=(self.path,), phase=Phase.PREPARE)
+        if self.tree.version == 2 and self.controllers:
+            yield Step(op="check_type", args=(self.path,), phase=Phase.PREPARE)
+        elif "cpuset" in self.tree.controllers:
+            # cgroup v1 lets no process in before both are set, and leaves both empty.
+            for file in ("cpuset.cpus", "cpuset.mems"):
+                yield Step(op="inherit", args=(f"{self.path}/{file}",), phase=Phase.PREPARE)
+
+
+    def open(self) -> Step:
+        """Open what the child joins by, from outside its mount namespace.
+
+        Not ``cgroup.procs``: a write to it waits for an RCU grace period, 12 to 24 ms on an idle machine, because it
+        moves all threads of a process. A thread that writes 0 to cgroup v1's ``tasks`` (Linux 5.6) and a child that is
+        born in its v2 cgroup (clone3(2), Linux 5.7) are spared that.
+        """
+        if self.tree.version == 2:
+            return Step(op="open_directory", args=(self.path,), phase=Phase.ATTACH)
+        return Step(op="open", args=(f"{self.path}/tasks",), phase=Phase.ATTACH)
+
+    def join(self, index: int) -> Step:
+        """The child enters the ``index``-th opened cgroup."""
+        op = "clone_into_cgroup" if self.tree.version == 2 else "join"
+        return Step(op=op, args=(index,), phase=Phase.ATTACH, where=Where.WORKLOAD)
+
+
+def _born_first(numbered: tuple[int, Group]) -> bool:
+    """The child is born in a v2 cgroup; it joins the others afterwards."""
+    return numbered[1].tree.version != 2
+
+
+def _usable(tree: Hierarchy) -> bool:
+    return tree.parent is not None
+
+
+def _needed(tree: Hierarchy, found: Iterable[Wish], host: Host) -> bool:
+    """A tree takes part when it holds a limit or counts something that no other tree does; cgroup v2 always does."""
+    if tree.version == 2 or any(wish.tree is tree for wish in found):
+        return True
+    counts = set(tree.controllers) & set(MEASURED)
+    if any(other.version == 2 and _usable(other) for other in host.hierarchies):
+        counts.discard("cpuacct")
+    return bool(counts)
+
+
+def _controllers(tree: Hierarchy, found: Iterable[Wish]) -> tuple[str, ...]:
+    """What a v2 group needs enabled: what is limited, and the counters that may be had."""
+    limited = {wish.knob.controller_in(tree.version) for wish in found if wish.tree is tree}
+    return tuple(name for name in tree.usable if name in limited or name in MEASURED)
+
+
+def _figures(groups: Iterable[Group]) -> tuple[Read, ...]:
+    """What the groups yield. In hybrid mode two trees know the CPU time: the first one is asked."""
+    found: dict[tuple[str, str], Read] = {}
+    for group in groups:
+        for read in reads(group.tree, group.path):
+            several = read.file if read.unit in ("blkio", "io.stat", "psi") else ""
+            found.setdefault((read.figure, several), read)
+    return tuple(found.values())
+
+
+def _write(index: int, wish: Wish, group: Group) -> Iterator[Step]:
+    """Write one limit, then read it back: ``index`` is its place in the plan's limits, which say what must be read."""
+    texts = wish.knob.encode(wish.value, wish.tree.version)
+    paths = tuple(f"{group.path}/{file}" for file in wish.knob.files(wish.tree.version))
+    for path, text in zip(paths, texts, strict=True):
+        yield Step(op="write", args=(path, text), phase=Phase.PREPARE, realises=wish.realises)
+    yield Step(op="read_back", args=(index, *paths), phase=Phase.PREPARE, realises=wish.realises)
+
+
+def _limit(wish: Wish, group: Group) -> Limit:
+    version = wish.tree.version
+    return Limit(realises=wish.realises, asked=wish.asked, applied=" ".join(wish.knob.encode(wish.value, version)),
+                 files=tuple(f"{group.path}/{file}" for file in wish.knob.files(version)), knob=wish.knob.field,
+                 value=wish.value, version=version, ancestors=group.ancestors(), note=wish.note)
+
+
+def _notes(spec: Spec, host: Host, groups: Iterable[Group]) -> Iterator[str]:
+    if host.systemd_running:
+        yield ("systemd manages this machine's cgroups: it may take back controllers and values that are set behind "
+               "its back")
+    yield from dict.fromkeys(group.tree.reason for group in groups if group.tree.reason)
+    rates = (spec.limits.device_read_bps, spec.limits.device_write_bps, spec.limits.device_read_iops,
+             spec.limits.device_write_iops)
+    tree = host.hierarchy("blkio")
+    if any(rates) and tree is not None and tree.version == 1:
+        yield ("cgroup v1 limits direct I/O and what is read or synced through the cache; buffered writes that the "
+               "kernel writes back later are not limited")

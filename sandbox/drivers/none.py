@@ -1,0 +1,37 @@
+"""The driver without cgroups: rlimits, watches and namespaces only; everything else is listed as unmet."""
+
+from __future__ import annotations
+
+from ..host import Host
+from ..spec import Spec
+from ..steps import Phase, Plan, Step
+from ..wishes import wishes
+from . import process
+
+
+class NoneDriver:
+    """For hosts where no cgroup may be made. It says of each limit that it cannot be enforced."""
+
+    name = "none"
+
+    def problems(self, host: Host) -> tuple[str, ...]:
+        """See :class:`~sandbox.drivers.Driver`."""
+        return ()
+
+    def compile(self, spec: Spec, host: Host, *, name: str) -> Plan:
+        """See :class:`~sandbox.drivers.Driver`."""
+        found, unmet = wishes(spec.limits, host)
+        refused = tuple(process.needs_cgroup(wish.realises, wish.knob.files(wish.tree.version)[0]) for wish in found)
+        watches = process.watches(spec, ())
+        limits, more = process.limits(spec, watches)
+        steps = (
+            *process.spawn(spec, host, name=name, watches=watches, cgroups=()),
+            *process.enter(),
+            Step(op="go", phase=Phase.ATTACH),
+            *process.become(spec),
+            *process.cleanup(host, name=name, cgroups=()),
+        )
+        return Plan(driver=self.name, name=name, steps=steps, limits=limits, unmet=(*refused, *unmet, *more))
+
+
+driver = NoneDriver()

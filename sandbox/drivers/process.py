@@ -1,0 +1,149 @@
+"""The part of a plan that every driver shares: the guard, the init, and the way of the workload to its execve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from ..host import Host
+from ..spec import Spec
+from ..steps import Arg, Limit, Phase, Read, Step, Unmet, Where
+
+LAUNCHER = "{launcher}"
+"""Late value: the launcher's process id."""
+
+# <linux/sched.h>, <linux/mount.h>: the kernel's own numbers, which Python's os module lacks before 3.12.
+CLONE_NEWNS = 0x0002_0000
+CLONE_NEWUSER = 0x1000_0000
+CLONE_NEWPID = 0x2000_0000
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 0x2, 0x4, 0x8, 0x4000, 0x4_0000
+
+SAMPLE_MS = 100
+"""How often a figure is sampled that the kernel keeps no peak of."""
+CPU_TIME_MS = 20
+"""How often the tree's CPU time is compared with its limit."""
+
+def watches(spec: Spec, figures: Sequence[Read]) -> tuple[Step, ...]:
+    """The files that the guard reads again and again, with the limit that ends the run if there is one."""
+    found = [_watch(read.watch, read, 0, SAMPLE_MS) for read in figures if read.watch]
+    clock = next((read for read in figures if read.figure == "cpu_time"), None)
+    if spec.limits.cpu_time is not None and clock is not None:
+        per_second = {"ns": 1_000_000_000, "us": 1_000_000}[clock.unit]
+        found.append(_watch("cpu_time", clock, round(spec.limits.cpu_time * per_second), CPU_TIME_MS))
+    return tuple(found)
+
+
+def _watch(name: str, read: Read, limit: int, interval: int) -> Step:
+    return _guard("watch", name, read.file, read.key, limit, interval, realises=f"limits.{name}" if limit else "")
+
+
+def limits(spec: Spec, found: Iterable[Step]) -> tuple[tuple[Limit, ...], tuple[Unmet, ...]]:
+    """The limits that are not kernel files: rlimits, wall time, CPU time; and those that lack what they need."""
+    rows = [Limit(realises="limits.ulimit", asked=f"{item.name}={_bound(item.soft)}:{_bound(item.hard)}",
+                  applied=f"RLIMIT_{item.name.upper()} {_bound(item.soft)}:{_bound(item.hard)}", knob="rlimit",
+                  note="of each process")
+            for item in spec.limits.ulimit]
+    if spec.limits.timeout is not None:
+        rows.append(Limit(realises="limits.timeout", asked=f"{spec.limits.timeout:g} s", knob="watch",
+                          applied=f"deadline {spec.limits.timeout:g} s after the execve"))
+    if spec.limits.cpu_time is None:
+        return tuple(rows), ()
+    watch = next((step for step in found if step.args[0] == "cpu_time"), None)
+    if watch is None:
+        return tuple(rows), (needs_cgroup("limits.cpu_time", "cpuacct.usage"),)
+    rows.append(Limit(realises="limits.cpu_time", asked=f"{spec.limits.cpu_time:g} s", knob="watch",
+                      applied=f"{watch.args[1]} compared every {CPU_TIME_MS} ms"))
+    return tuple(rows), ()
+
+
+def _bound(value: int | None) -> str:
+    return "unlimited" if value is None else str(value)
+
+
+def needs_cgroup(realises: str, file: str) -> Unmet:
+    """What a driver without cgroups says of a limit."""
+    return Unmet(realises=realises, reason=f"{file}: the none driver makes no cgroup",
+                 remedy="use the cgroupfs driver as root, or run with --best-effort")
+
+
+def spawn(spec: Spec, host: Host, *, name: str, watches: Iterable[Step], cgroups: Sequence[str]) -> Iterator[Step]:
+    """Start the guard first: from then on it removes whatever follows, even if the launcher is killed."""
+    yield Step(op="makedirs", args=(host.runtime_dir,), phase=Phase.SPAWN)
+    yield Step(op="spawn", args=("sandbox-init",), phase=Phase.SPAWN)
+    yield _guard("launcher", LAUNCHER)
+    yield _guard("claim", state_file(host, name), "".join(f"{path}\n" for path in cgroups))
+    yield _guard("stop", spec.stop_signal, round(spec.stop_timeout * 1000))
+    if spec.limits.timeout is not None:
+        yield _guard("deadline", max(round(spec.limits.timeout * 1000), 1), realises="limits.timeout")
+    yield from watches
+    yield _guard("clone3", CLONE_NEWPID | CLONE_NEWNS | (CLONE_NEWUSER if host.uid else 0))
+    if host.uid:
+        # Without root the namespaces need a user namespace, in which we stay who we are.
+        yield _guard("id_map", "deny", f"{host.uid} {host.uid} 1", f"{host.gid} {host.gid} 1", phase=Phase.MAP)
+
+
+def state_file(host: Host, name: str) -> str:
+    """Where the guard of the sandbox ``name`` keeps its claim: its lock says that it is alive."""
+    return f"{host.runtime_dir}/{name}"
+
+
+def enter() -> Iterator[Step]:
+    """The inside. Propagation is cut before any mount at all, so that nothing shows outside."""
+    yield _mount("", "/", "", MS_REC | MS_PRIVATE)
+    yield _mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+
+def become(spec: Spec) -> Iterator[Step]:
+    """From the forked child, which is in its cgroup by now, to the workload."""
+    for item in spec.limits.ulimit:
+        yield _workload("rlimit", _rlimit(item.name), _wire(item.soft), _wire(item.hard), realises="limits.ulimit")
+    if spec.user is not None:
+        yield _workload("setgroups", *spec.user.groups, realises="user")
+        yield _workload("setresgid", spec.user.gid, realises="user")
+        yield _workload("setresuid", spec.user.uid, realises="user")
+    if spec.cwd is not None:
+        yield _workload("chdir", spec.cwd, realises="cwd")
+    if spec.tty:
+        yield _workload("setsid", realises="tty")
+        yield _workload("ctty", 0, realises="tty")
+    yield _workload("reset_signals")
+    yield _workload("close_fds", 3)
+    yield _workload("execve", candidates(spec), spec.argv, tuple(f"{key}={value}" for key, value in spec.env),
+                    realises="argv")
+
+
+def _guard(op: str, *args: Arg, realises: str = "", phase: Phase = Phase.SPAWN) -> Step:
+    return Step(op=op, args=args, phase=phase, where=Where.GUARD, realises=realises)
+
+
+def _mount(source: str, target: str, fstype: str, flags: int, data: str = "") -> Step:
+    return Step(op="mount", args=(source, target, fstype, flags, data), phase=Phase.ENTER, where=Where.INIT)
+
+
+def _workload(op: str, *args: Arg, realises: str = "") -> Step:
+    return Step(op=op, args=args, phase=Phase.EXEC, where=Where.WORKLOAD, realises=realises)
+
+
+def candidates(spec: Spec) -> tuple[str, ...]:
+    """The paths that are tried in turn, as execvpe(3) does, in the PATH of the workload's own environment."""
+    command = spec.argv[0]
+    if "/" in command:
+        return (command,)
+    directories = dict(spec.env).get("PATH", "/usr/local/bin:/usr/bin:/bin")
+    return tuple(f"{directory or '.'}/{command}" for directory in directories.split(":"))
+
+
+def _rlimit(name: str) -> int:
+    import resource
+
+    return int(getattr(resource, f"RLIMIT_{name.upper()}"))
+
+
+def _wire(value: int | None) -> int:
+    return -1 if value is None else value
+
+
+def cleanup(host: Host, *, name: str, cgroups: Sequence[str]) -> Iterator[Step]:
+    """What the guard does last, whether the launcher is still there or not."""
+    for path in cgroups:
+        yield _guard("remove", path, phase=Phase.CLEANUP)
+    yield _guard("unlink", state_file(host, name), phase=Phase.CLEANUP)

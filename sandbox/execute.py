@@ -1,0 +1,182 @@
+"""The executor: carries out the host steps of a plan, in order, and remembers what was done.
+
+It takes no decision. The steps of the guard, the init and the workload travel to ``sandbox-init``, which carries them
+out the same way and reports the one that failed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from errno import EEXIST, ENOENT
+from typing import NamedTuple
+
+from .cgroup import files
+from .drivers.process import LAUNCHER
+from .errors import CgroupError, StepError
+from .init import wire
+from .launch import Guard, Stdio
+from .steps import Plan, Step, Unmet, Where
+from .verify import check
+
+CHILDREN = (Where.GUARD, Where.INIT, Where.WORKLOAD)
+
+
+class Done(NamedTuple):
+    """A host step that was carried out.
+
+    :param number: its place in the plan, from 1.
+    :param seconds: how long it took.
+    """
+
+    number: int
+    seconds: float
+
+
+class Executor:
+    """Carries out one plan.
+
+    :param plan: what to do.
+    :param stdio: the workload's standard streams.
+    :param best_effort: a limit that cannot be set is noted in ``unmet`` instead of ending the run.
+    """
+
+    def __init__(self, plan: Plan, stdio: Stdio, *, best_effort: bool = False) -> None:
+        self.plan = plan
+        self.done: list[Done] = []
+        self.unmet: list[Unmet] = []
+        self.made: list[str] = []
+        self.foreign = False
+        self.guard: Guard | None = None
+        self._stdio = stdio
+        self._best_effort = best_effort
+        self._join_fds: list[int] = []
+        self._ops: dict[str, Callable[[Step], None]] = {
+            "makedirs": self._makedirs, "spawn": self._spawn, "enable": self._enable, "mkdir": self._mkdir,
+            "check_type": self._check_type, "inherit": self._inherit, "write": self._write,
+            "read_back": self._read_back, "open": self._open, "open_directory": self._open_directory, "go": self._go,
+        }
+
+    def run(self) -> None:
+        """Carry out every host step.
+
+        :raises StepError: the step that failed, with its number; what was made is the guard's to remove.
+        """
+        try:
+            for number, step in enumerate(self.plan.steps, 1):
+                if step.where is Where.HOST:
+                    self._carry_out(number, step)
+        finally:
+            for fd in self._join_fds:
+                os.close(fd)
+            self._join_fds.clear()
+
+    def _carry_out(self, number: int, step: Step) -> None:
+        start = time.perf_counter()
+        try:
+            self._ops[step.op](step)
+        except StepError as error:
+            error.number = number
+            if not (self._best_effort and step.realises):
+                raise
+            self.unmet.append(Unmet(realises=step.realises, reason=error.message, remedy=error.hint))
+            return
+        self.done.append(Done(number, time.perf_counter() - start))
+
+    # -- the ops: the first argument of each is what `explain` prints first
+
+    def _makedirs(self, step: Step) -> None:
+        """Make the directory of the state files; it stays, like /run/lock. One that others may write to is refused."""
+        path = str(step.args[0])
+        try:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+            status = os.lstat(path)
+        except OSError as error:
+            raise StepError(f"cannot make {path}", errno=error.errno or 0) from error
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise StepError(f"{path} is not a directory of our own that nobody else may write to",
+                            hint=f"see who made it: ls -ld {path}")
+
+    def _spawn(self, step: Step) -> None:
+        """Start sandbox-init with the steps of the guard, the init and the workload."""
+        child = [(number, _bind(one)) for number, one in enumerate(self.plan.steps, 1) if one.where in CHILDREN]
+        self.guard = Guard(wire.encode(child), self._stdio)
+
+    def _enable(self, step: Step) -> None:
+        """Enable controllers for the children of a v2 cgroup, one by one, and never split a threaded one."""
+        directory, *controllers = map(str, step.args)
+        for controller in controllers:
+            files.write(f"{directory}/cgroup.subtree_control", f"+{controller}")
+        self._check_domain(directory)
+
+    def _mkdir(self, step: Step) -> None:
+        """Make a cgroup. One that exists is somebody else's: names are unique."""
+        path = str(step.args[0])
+        try:
+            os.mkdir(path, 0o755)
+        except OSError as error:
+            self.foreign = error.errno == EEXIST
+            raise files.failure("make", path, "", error) from error
+        self.made.append(path)
+
+    def _check_type(self, step: Step) -> None:
+        """The new cgroup must be a domain: in a threaded one, limits on memory and I/O do nothing."""
+        self._check_domain(str(step.args[0]))
+
+    @staticmethod
+    def _check_domain(directory: str) -> None:
+        try:
+            kind = files.read(f"{directory}/cgroup.type").strip()
+        except CgroupError as error:
+            if error.errno == ENOENT:
+                return  # the real root has no type
+            raise
+        if kind != "domain":
+            raise CgroupError(f"{directory} has cgroup.type '{kind}', not 'domain'",
+                              hint="use a --cgroup-parent that is not threaded")
+
+    def _inherit(self, step: Step) -> None:
+        """Copy a cpuset file from the parent cgroup."""
+        path = str(step.args[0])
+        directory, file = os.path.split(path)
+        files.write(path, files.read(f"{os.path.dirname(directory)}/{file}"))
+
+    def _write(self, step: Step) -> None:
+        """Write a limit."""
+        path, value = map(str, step.args)
+        files.write(path, value)
+
+    def _read_back(self, step: Step) -> None:
+        """Read what the kernel made of a limit; what differs from the wish refuses the run."""
+        index, *paths = step.args
+        texts = tuple(files.read(str(path)) for path in paths)
+        check(self.plan.limits[int(str(index))], texts)
+
+    def _open(self, step: Step) -> None:
+        """Open ``tasks`` for the workload's ``join``."""
+        self._hand_over(str(step.args[0]), os.O_WRONLY)
+
+    def _open_directory(self, step: Step) -> None:
+        """Open a v2 cgroup for the workload to be born in."""
+        self._hand_over(str(step.args[0]), os.O_RDONLY | os.O_DIRECTORY)
+
+    def _hand_over(self, path: str, flags: int) -> None:
+        try:
+            self._join_fds.append(os.open(path, flags | os.O_CLOEXEC))
+        except OSError as error:
+            raise files.failure("open", path, "", error) from error
+
+    def _go(self, step: Step) -> None:
+        """Everything holds: let the init start the workload."""
+        assert self.guard is not None
+        self.guard.go(self._join_fds)
+
+
+def _bind(step: Step) -> Step:
+    """Put the late values in."""
+    if LAUNCHER not in step.args:
+        return step
+    return step._replace(args=tuple(os.getpid() if arg == LAUNCHER else arg for arg in step.args))
+

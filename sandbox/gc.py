@@ -1,0 +1,93 @@
+"""Collect what killed runners left behind: only what is ours, and only what is dead.
+
+Every guard holds a lock on its state file. A state file whose lock can be taken belongs to nobody alive: its cgroups
+are emptied and removed. A cgroup with our prefix but without a state file is removed when it is empty and not new.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+from .cgroup.group import Cgroup
+from .drivers.cgroupfs import PREFIX
+from .host import Host
+
+GRACE = 10.0
+"""Seconds a thing without an owner is left alone: a sandbox that is just starting has cgroups before its claim."""
+
+
+def collect(host: Host | None = None) -> tuple[str, ...]:
+    """Remove the leftovers of dead sandboxes.
+
+    :param host: facts about the machine; probed when None.
+    :returns: the paths that were removed.
+    :raises CleanupError: something would not go.
+    """
+    if host is None:
+        from .host import probe
+
+        host = probe()
+    return (*_claims(host.runtime_dir), *_orphans(host))
+
+
+def _claims(directory: str) -> Iterator[str]:
+    """Clean up after each guard that is dead."""
+    for name in _names(directory):
+        path = f"{directory}/{name}"
+        with suppress(OSError):
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                yield from _claim(path, fd)
+            finally:
+                os.close(fd)
+
+
+def _claim(path: str, fd: int) -> Iterator[str]:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return  # its guard is alive
+    status = os.fstat(fd)
+    if not status.st_nlink or (not status.st_size and time.time() - status.st_mtime < GRACE):
+        return  # removed meanwhile, or not yet written
+    directories = tuple(line for line in os.fsdecode(os.read(fd, 1 << 16)).splitlines() if _is_ours(line))
+    cgroup = Cgroup(directories)
+    cgroup.kill()
+    cgroup.remove()
+    os.unlink(path)
+    yield from (*directories, path)
+
+
+def _is_ours(directory: str) -> bool:
+    """A state file names absolute paths with our prefix; anything else in it was not written by us."""
+    return directory.startswith("/") and os.path.basename(directory).startswith(PREFIX) and ".." not in directory
+
+
+def _orphans(host: Host) -> Iterator[str]:
+    """Empty cgroups with our prefix that no state file claims."""
+    for tree in host.hierarchies:
+        if tree.parent is None:
+            continue
+        parent = tree.mount + tree.parent.rstrip("/")
+        for name in _names(parent):
+            directory = f"{parent}/{name}"
+            if name.startswith(PREFIX) and _is_orphan(host, directory, name.removeprefix(PREFIX)):
+                Cgroup((directory,)).remove()
+                yield directory
+
+
+def _is_orphan(host: Host, directory: str, name: str) -> bool:
+    with suppress(FileNotFoundError):
+        return (not os.path.exists(f"{host.runtime_dir}/{name}") and time.time() - os.stat(directory).st_mtime > GRACE
+                and not Cgroup((directory,)).pids())
+    return False
+
+
+def _names(directory: str) -> list[str]:
+    with suppress(OSError):
+        return os.listdir(directory)
+    return []

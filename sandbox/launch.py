@@ -1,0 +1,177 @@
+"""Starting ``sandbox-init`` and talking with it: one posix_spawn, two sockets, small text records.
+
+posix_spawn never runs Python code between fork and exec, so any thread of any program may launch, and its cost does
+not grow with the caller's memory.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from array import array
+from collections.abc import Sequence
+from contextlib import suppress
+from fcntl import F_DUPFD_CLOEXEC, fcntl
+from typing import NamedTuple
+
+from .errors import NamespaceError
+from .init import path as init_path
+
+FIRST_FREE = 10
+"""Above the fds 3 to 6 that sandbox-init expects: a duplicate made here is not overwritten by one made there."""
+
+# <linux/memfd.h> and <linux/fcntl.h>; the os module lacks MFD_EXEC, the fcntl module lacks F_SEAL_EXEC.
+MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC = 0x1, 0x2, 0x10
+F_ADD_SEALS = 1033
+F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE = 0x1, 0x2, 0x4, 0x8
+
+Stdio = tuple[int | None, int | None, int | None]
+"""stdin, stdout and stderr of the workload; None passes the launcher's own on."""
+
+
+class Record(NamedTuple):
+    """One message of sandbox-init.
+
+    :param kind: ``ready started stopping killing exited failed exec_failed sample done left``.
+    :param words: what follows, as the protocol says for each kind.
+    :param pidfd: the workload's, only with ``started``.
+    """
+
+    kind: str
+    words: tuple[str, ...]
+    pidfd: int | None = None
+
+
+class Guard:
+    """A running sandbox-init, as its launcher sees it: the guard, and behind it the init.
+
+    :param plan: the child steps on the wire.
+    :param stdio: the workload's standard streams.
+    :raises NamespaceError: when the process cannot be started.
+    """
+
+    def __init__(self, plan: bytes, stdio: Stdio) -> None:
+        import socket
+
+        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._go, go = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        plan_fd = _memfd("sandbox-plan", plan, MFD_CLOEXEC)
+        try:
+            sources = (plan_fd, control.fileno(), go.fileno(), self._go.fileno())
+            self.pid = _spawn(sources, stdio)
+        except OSError as error:
+            self._control.close()
+            self._go.close()
+            raise NamespaceError("cannot start sandbox-init", errno=error.errno or 0) from error
+        finally:
+            os.close(plan_fd)
+            control.close()
+            go.close()
+        self._pidfd = os.pidfd_open(self.pid)
+
+    def fileno(self) -> int:
+        """The fd that is readable when there is a record."""
+        return self._control.fileno()
+
+    def go(self, fds: Sequence[int]) -> None:
+        """Let the init start the workload; ``fds`` are what its ``join`` steps refer to."""
+        import socket
+
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds).tobytes())] if fds else []
+        with suppress(OSError):  # the init may be gone; its record says why
+            self._go.sendmsg([b"go"], rights)
+        self._go.close()
+
+    def send(self, command: str) -> None:
+        """Send ``stop``, ``kill``, ``signal N`` or ``bye``. A guard that is gone is no error here."""
+        with suppress(OSError):
+            self._control.send(command.encode())
+
+    def receive(self, *, block: bool = True) -> Record | None:
+        """The next record; None when there is none yet (``block=False``).
+
+        :raises EOFError: the guard is gone.
+        """
+        import socket
+
+        flags = 0 if block else socket.MSG_DONTWAIT
+        try:
+            data, ancillary, _, _ = self._control.recvmsg(4096, socket.CMSG_SPACE(4),
+                                                          flags | socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return None
+        except ConnectionResetError as error:
+            raise EOFError from error
+        if not data:
+            raise EOFError
+        kind, *words = os.fsdecode(data).split(" ")
+        pidfd = next((int.from_bytes(payload[:4], "little") for level, what, payload in ancillary
+                      if (level, what) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)), None)
+        return Record(kind, tuple(words), pidfd)
+
+    def reap(self) -> bool:
+        """Wait until the guard has cleaned up and is gone; True when it left nothing behind.
+
+        A launcher that ignores SIGCHLD, or a foreign wait(2), may have reaped it before: then it is not known, False.
+        """
+        self._control.close()
+        self._go.close()
+        try:
+            result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+        except ChildProcessError:
+            return False
+        finally:
+            os.close(self._pidfd)
+        return result is not None and result.si_code == os.CLD_EXITED and result.si_status == 0
+
+
+def _spawn(sources: Sequence[int], stdio: Stdio) -> int:
+    """posix_spawn with ``sources`` as fds 3, 4, ... and ``stdio`` as 0 to 2; everything else the guard closes."""
+    actions: list[tuple[int, int, int]] = []
+    copies: list[int] = []
+
+    def pass_on(fd: int, number: int) -> None:
+        copy = fcntl(fd, F_DUPFD_CLOEXEC, FIRST_FREE)
+        copies.append(copy)
+        actions.append((os.POSIX_SPAWN_DUP2, copy, number))
+
+    try:
+        for number, fd in enumerate(stdio):
+            if fd is not None:
+                pass_on(fd, number)
+        for number, fd in enumerate(sources, 3):
+            pass_on(fd, number)
+        executable = fcntl(_executable(), F_DUPFD_CLOEXEC, FIRST_FREE)
+        copies.append(executable)
+        return os.posix_spawn(f"/proc/self/fd/{executable}", ["sandbox-init"], {}, file_actions=actions)
+    finally:
+        for copy in copies:
+            os.close(copy)
+
+
+_executable_lock = threading.Lock()
+_executable_fd: int | None = None
+
+
+def _executable() -> int:
+    """sandbox-init as a sealed memfd, made once per process: nothing inside can reach a file through /proc/1/exe."""
+    global _executable_fd
+    with _executable_lock:
+        if _executable_fd is None:
+            with open(init_path(), "rb") as file:
+                program = file.read()
+            try:
+                fd = _memfd("sandbox-init", program, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC)
+            except OSError:  # MFD_EXEC appeared in Linux 6.3
+                fd = _memfd("sandbox-init", program, MFD_CLOEXEC | MFD_ALLOW_SEALING)
+            fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
+            _executable_fd = fd
+        return _executable_fd
+
+
+def _memfd(name: str, content: bytes, flags: int) -> int:
+    fd = os.memfd_create(name, flags)
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view):]
+    return fd

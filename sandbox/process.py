@@ -1,0 +1,519 @@
+"""Running a plan: :class:`Sandbox`, the :class:`Process` in it, and short forms such as :func:`run`."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import NamedTuple
+
+from .cgroup.group import Cgroup
+from .drivers import choose
+from .errors import MountError, NamespaceError, SandboxError, StepError, Unsupported
+from .execute import Executor
+from .host import Host
+from .launch import Guard, Record
+from .report import Report
+from .spec import DeviceRate, Spec, flag_of
+from .steps import Plan, Step
+from .usage import Usage, add_samples, collect
+from .verdict import Ending, judge
+from .verify import Reading, reading
+
+RUSAGE = ("cpu_user", "cpu_system", "max_rss", "page_faults", "major_page_faults", "context_switches", "preemptions")
+"""Figures that the init's own getrusage(2) of its dead children fills where no cgroup has them."""
+
+
+class Event(NamedTuple):
+    """Something that happened to a sandbox.
+
+    :param kind: ``started``, ``stopping``, ``killing``, ``exited``, ``oom_kill``, ``ended``.
+    :param time: CLOCK_MONOTONIC seconds; None for what was only counted.
+    :param detail: the reason, or the number of processes.
+    """
+
+    kind: str
+    time: float | None = None
+    detail: str = ""
+
+
+def probe_for(spec: Spec) -> Host:
+    """The Host, with what this very Spec needs to know of it: its disks and its parent cgroup."""
+    from .host import probe
+
+    return probe(paths=tuple(dict.fromkeys(rate.path for rate in rates(spec))), cgroup_parent=spec.cgroup_parent)
+
+
+def rates(spec: Spec) -> tuple[DeviceRate, ...]:
+    """Every wish that is about a disk."""
+    limits = spec.limits
+    return (*limits.device_read_bps, *limits.device_write_bps, *limits.device_read_iops, *limits.device_write_iops,
+            *limits.blkio_weight_device)
+
+
+def compile_plan(spec: Spec, host: Host, *, name: str = "") -> tuple[Plan, str]:
+    """The plan for ``spec`` on ``host`` and why its driver was chosen.
+
+    :param name: name of the sandbox if the Spec has none; random when empty.
+    :raises DriverUnavailable: the wanted driver cannot be used.
+    """
+    driver, reason = choose(spec.driver, host)
+    return driver.compile(spec, host, name=spec.name or name or os.urandom(5).hex()), reason
+
+
+class Sandbox:
+    """One run of one Spec. A context manager: leaving it kills what still runs and removes everything.
+
+    ::
+
+        with Sandbox(spec) as box:
+            process = box.start()
+            process.wait()
+        print(box.report.outcome)
+
+    :param spec: what to run.
+    :param host: facts about the machine; probed when None.
+    :raises Unsupported: on entry, when a limit cannot be enforced here and the Spec is not ``best_effort``.
+    """
+
+    def __init__(self, spec: Spec, *, host: Host | None = None) -> None:
+        self.spec = spec
+        self.host = host
+        self._process: Process | None = None
+        self._plan: Plan | None = None
+        self._driver_reason = ""
+
+    def __enter__(self) -> Sandbox:
+        self.host = self.host or probe_for(self.spec)
+        _collect_once(self.host)
+        self._plan, self._driver_reason = compile_plan(self.spec, self.host)
+        if self._plan.unmet and not self.spec.best_effort:
+            raise _refusal(self._plan)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def plan(self) -> Plan:
+        """The compiled plan.
+
+        :raises SandboxError: outside the ``with`` block.
+        """
+        if self._plan is None:
+            raise SandboxError("the sandbox has no plan yet", hint="use it in a `with` block")
+        return self._plan
+
+    def start(self, *, stdin: int | None = None, stdout: int | None = None, stderr: int | None = None) -> Process:
+        """Make the cgroup, set and verify the limits, and start the command. Once per Sandbox.
+
+        :param stdin: fd for the command's standard input; None passes the caller's on. Likewise the others.
+        :raises StepError: a step failed; everything is removed again.
+        """
+        if self._process is not None:
+            raise SandboxError("the sandbox was started before", hint="make a new Sandbox for each run")
+        executor = Executor(self.plan, (stdin, stdout, stderr), best_effort=self.spec.best_effort)
+        try:
+            executor.run()
+        except BaseException as error:
+            cause = _abandon(executor)
+            if cause is not None:
+                raise cause from error
+            raise
+        assert executor.guard is not None
+        self._process = Process(self.spec, self.plan, executor, executor.guard, self._driver_reason)
+        self._process.wait_started()
+        return self._process
+
+    @property
+    def report(self) -> Report:
+        """The report, once the command has ended.
+
+        :raises SandboxError: before.
+        """
+        if self._process is None or self._process.report is None:
+            raise SandboxError("the sandbox has not ended yet", hint="wait() for its process")
+        return self._process.report
+
+    def usage(self) -> Usage:
+        """What it has used so far."""
+        return collect(self.plan.reads)
+
+    def events(self) -> Iterator[Event]:
+        """Yield what happens until the run has ended; waits for it."""
+        if self._process is None:
+            raise SandboxError("the sandbox was not started", hint="call start() first")
+        return self._process.events()
+
+
+_collected = threading.Lock()
+
+
+def _collect_once(host: Host) -> None:
+    """Once per process, remove what dead sandboxes left. What will not go is for `sandbox gc` to tell of."""
+    if _collected.acquire(blocking=False):
+        from .gc import collect
+
+        with suppress(SandboxError):
+            collect(host)
+
+
+def _refusal(plan: Plan) -> Unsupported:
+    first, *rest = plan.unmet
+    more = f" (and {len(rest)} more: {', '.join(sorted({flag_of(one.realises) for one in rest}))})" if rest else ""
+    return Unsupported(f"{flag_of(first.realises)} cannot be enforced here: {first.reason}{more}",
+                       hint=first.remedy or "run with --best-effort")
+
+
+def _abandon(executor: Executor) -> StepError | None:
+    """A host step failed: the guard removes what was made. Returns a failure of its own, which came before."""
+    if executor.guard is None:
+        return None
+    guard, failure = executor.guard, None
+    if executor.foreign:
+        guard.send("keep")  # a cgroup of that name is somebody else's, and the guard would remove it
+    guard.send("kill")
+    with suppress(EOFError):
+        while (record := guard.receive()) is not None and record.kind != "done":
+            if record.kind == "failed":
+                failure = _step_failure(executor.plan, *map(int, record.words[:2]))
+    guard.send("bye")
+    guard.reap()
+    if executor.foreign and failure is None:
+        _remove(executor.plan, executor.made)
+    return failure
+
+
+def _remove(plan: Plan, cgroups: Sequence[str]) -> None:
+    """What the guard does in its CLEANUP steps, when it cannot or must not."""
+    cgroup = Cgroup(tuple(cgroups))
+    cgroup.kill()
+    cgroup.remove()
+    for step in plan.steps:
+        if step.op == "unlink":
+            with suppress(FileNotFoundError):
+                os.unlink(str(step.args[0]))
+
+
+class Process:
+    """The command in its sandbox, much like :class:`subprocess.Popen`. Made by :meth:`Sandbox.start`.
+
+    Every method may be called from any thread.
+    """
+
+    def __init__(self, spec: Spec, plan: Plan, executor: Executor, guard: Guard, driver_reason: str) -> None:
+        self._spec = spec
+        self._plan = plan
+        self._executor = executor
+        self._guard = guard
+        self._driver_reason = driver_reason
+        self._lock = threading.RLock()
+        self._ending = Ending()
+        self._failure: StepError | None = None
+        self._started: float | None = None
+        self._exited: float | None = None
+        self._rusage: tuple[int, ...] = ()
+        self._samples: dict[str, int] = {}
+        self._usage: Usage | None = None
+        self._readings: list[Reading] = []
+        self._events: list[Event] = []
+        self._pidfd: int | None = None
+        self.pid: int | None = None
+        """Process id of the command as the launcher sees it; None if it never ran."""
+        self.report: Report | None = None
+        """The report, once it has ended."""
+
+    def fileno(self) -> int:
+        """An fd that is readable when :meth:`poll` has something to do; for select and event loops."""
+        return self._guard.fileno()
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code by the rules of ``sandbox run``; None while it runs."""
+        return None if self.report is None else self.report.exit_code
+
+    def poll(self) -> int | None:
+        """Take in what has happened, without waiting; the exit code if it has ended."""
+        if self._lock.acquire(blocking=False):
+            try:
+                while self.report is None and self._take(block=False):
+                    pass
+            finally:
+                self._lock.release()
+        return self.returncode
+
+    def wait(self) -> int:
+        """Wait until it has ended and everything is removed.
+
+        :returns: the exit code by the rules of ``sandbox run``.
+        :raises CleanupError: something could not be removed.
+        """
+        with self._lock:
+            while self.report is None:
+                self._take(block=True)
+            return self.report.exit_code
+
+    def wait_started(self) -> None:
+        """Wait until the command runs, or has failed to.
+
+        :raises StepError: a step of sandbox-init failed; everything is removed again.
+        """
+        with self._lock:
+            while self.report is None and self._started is None and self._ending.exec_error is None:
+                self._take(block=True)
+            if self._failure is not None:
+                raise self._failure
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the command."""
+        self._guard.send(f"signal {int(number)}")
+
+    def stop(self) -> None:
+        """Stop it softly: the Spec's ``stop_signal``, and SIGKILL for the whole tree after ``stop_timeout``."""
+        self._guard.send("stop")
+
+    def kill(self) -> None:
+        """SIGKILL the whole tree."""
+        self._guard.send("kill")
+
+    def events(self) -> Iterator[Event]:
+        """See :meth:`Sandbox.events`."""
+        seen = 0
+        while True:
+            with self._lock:
+                while seen == len(self._events) and self.report is None:
+                    self._take(block=True)
+                fresh = self._events[seen:]
+            if not fresh:
+                return
+            seen += len(fresh)
+            yield from fresh
+
+    # -- what sandbox-init says
+
+    def _take(self, *, block: bool) -> bool:
+        """Take one record in; False when there was none."""
+        try:
+            record = self._guard.receive(block=block)
+        except EOFError:
+            self._ending.lost = True
+            self._finish()
+            return True
+        if record is None:
+            return False
+        handler = getattr(self, f"_on_{record.kind}", None)
+        if handler is not None:
+            handler(record)
+        return True
+
+    def _on_started(self, record: Record) -> None:
+        self._started = int(record.words[0]) / 1e9
+        self._pidfd = record.pidfd
+        self.pid = None if record.pidfd is None else _pid_of(record.pidfd)
+        self._events.append(Event("started", self._started))
+
+    def _on_stopping(self, record: Record) -> None:
+        self._ending.reason = record.words[0]
+        self._events.append(Event("stopping", int(record.words[1]) / 1e9, record.words[0]))
+
+    def _on_killing(self, record: Record) -> None:
+        self._ending.reason = self._ending.reason or record.words[0]
+        self._ending.hard = True
+        self._events.append(Event("killing", int(record.words[1]) / 1e9, record.words[0]))
+
+    def _on_exited(self, record: Record) -> None:
+        status, time, *rusage = map(int, record.words)
+        self._ending.status = status
+        self._exited = time / 1e9
+        self._rusage = tuple(rusage)
+        self._events.append(Event("exited", self._exited, str(os.waitstatus_to_exitcode(status))))
+        self._gather()
+
+    def _on_exec_failed(self, record: Record) -> None:
+        number, errno, candidate, exists = map(int, record.words)
+        paths = self._plan.steps[number - 1].args[0]
+        assert isinstance(paths, tuple)
+        self._ending.exec_error = (errno, paths[min(candidate, len(paths) - 1)], bool(exists))
+
+    def _on_failed(self, record: Record) -> None:
+        number, errno = int(record.words[0]), int(record.words[1])
+        self._failure = self._failure or _step_failure(self._plan, number, errno)
+
+    def _on_sample(self, record: Record) -> None:
+        self._samples[record.words[0]] = int(record.words[1])
+
+    def _on_done(self, record: Record) -> None:
+        self._finish()
+
+    # -- the end
+
+    def _gather(self) -> None:
+        """Every process of the tree is dead: read what it used, then let the guard remove the cgroup."""
+        self._usage = collect(self._plan.reads)
+        self._readings = [reading(limit) for limit in self._plan.limits]
+        self._guard.send("bye")
+
+    def _finish(self) -> None:
+        """The guard has nothing more to say. The report is put together while it cleans up."""
+        if self._usage is None:  # the init was killed and told nothing
+            self._gather()
+        usage = self._complete()
+        report = judge(self._spec, self._plan, self._ending, usage, self._readings, driver_reason=self._driver_reason,
+                       done=self._executor.done, unmet=self._executor.unmet)
+        if usage.oom_kill:
+            self._events.append(Event("oom_kill", detail=str(usage.oom_kill)))
+        self._events.append(Event("ended", detail=report.outcome))
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+        if not self._guard.reap():  # it was killed, or nobody knows
+            _remove(self._plan, [str(step.args[0]) for step in self._plan.steps if step.op == "remove"])
+        self.report = report
+
+    def _complete(self) -> Usage:
+        """The figures that do not come from the kernel's files."""
+        assert self._usage is not None
+        add_samples(self._usage, self._plan.reads, self._samples)
+        if self._started is not None and self._exited is not None:
+            self._usage.wall_time = self._exited - self._started
+        if self._rusage:
+            _fill_from_rusage(self._usage, self._rusage)
+        return self._usage
+
+
+def _fill_from_rusage(usage: Usage, words: Sequence[int]) -> None:
+    """getrusage(RUSAGE_CHILDREN) of the init: times in microseconds, RSS in KiB; only where a cgroup has no figure."""
+    user, system, rss, minor, major, _, _, voluntary, involuntary, left_behind = words
+    usage.left_behind = left_behind
+    values = (user / 1e6, system / 1e6, rss * 1024, minor + major, major, voluntary, involuntary)
+    for figure, value in zip(RUSAGE, values, strict=True):
+        if getattr(usage, figure) is None:
+            setattr(usage, figure, value)
+            usage.sources[figure] = "getrusage(RUSAGE_CHILDREN) of the sandbox's init"
+    if usage.cpu_time is None:
+        usage.cpu_time = (user + system) / 1e6
+        usage.sources["cpu_time"] = usage.sources["cpu_user"]
+
+
+def _step_failure(plan: Plan, number: int, errno: int) -> StepError:
+    """The error for a step that sandbox-init could not carry out."""
+    if not number:
+        return StepError("sandbox-init does not understand the plan", errno=errno,
+                         hint="rebuild it: make")
+    step = plan.steps[number - 1]
+    kind = {"mount": MountError, "clone3": NamespaceError, "id_map": NamespaceError}.get(step.op, StepError)
+    hint = ""
+    if step.op == "claim" and errno == 17:
+        hint = f"a sandbox named {plan.name} is running; choose another --name"
+    elif step.op == "chdir":
+        hint = "give a --workdir that exists and may be entered"
+    return kind(f"step {number} {step.op} {_words(step)}", errno=errno, number=number, hint=hint)
+
+
+def _words(step: Step) -> str:
+    return " ".join(str(arg) for arg in step.args if isinstance(arg, int | str) and "\n" not in str(arg))
+
+
+def _pid_of(pidfd: int) -> int | None:
+    """The process id behind a pidfd, in our pid namespace."""
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("Pid:"):
+                pid = int(line.split()[1])
+                return pid if pid > 0 else None
+    return None
+
+
+# -- short forms ---------------------------------------------------------------------------------------------------
+
+def plan(spec: Spec, *, host: Host | None = None) -> Plan:
+    """What a run of ``spec`` would do, without doing it.
+
+    :param host: facts about the machine, e.g. another one's; this one is probed when None.
+    :raises DriverUnavailable: the wanted driver cannot be used.
+    """
+    return compile_plan(spec, host or probe_for(spec))[0]
+
+
+def run_spec(spec: Spec, *, host: Host | None = None) -> Report:
+    """Run ``spec`` to its end with the caller's standard streams.
+
+    :raises Unsupported: a limit cannot be enforced here.
+    :raises StepError: a step failed.
+    """
+    with Sandbox(spec, host=host) as box:
+        box.start().wait()
+    return box.report
+
+
+def run(argv: Sequence[str | os.PathLike[str]], **wishes: object) -> Report:
+    """Run a command under limits and wait for it.
+
+    :param argv: the command.
+    :param wishes: the flags of ``sandbox run`` with underscores, as text or as numbers: ``memory="512M", cpus=1.5``.
+    :raises SpecError: a value is malformed.
+    :raises Unsupported: a limit cannot be enforced here.
+    :raises StepError: a step failed.
+    """
+    from .options import make_spec
+
+    return run_spec(make_spec(argv, **wishes))
+
+
+async def run_async(argv: Sequence[str | os.PathLike[str]], **wishes: object) -> Report:
+    """:func:`run` for asyncio: the loop goes on meanwhile; cancelling it kills the sandbox and cleans up."""
+    import asyncio
+
+    from .options import make_spec
+
+    loop = asyncio.get_running_loop()
+    with Sandbox(make_spec(argv, **wishes)) as box:
+        process = box.start()
+        ended = asyncio.Event()
+
+        def take() -> None:
+            if process.poll() is not None:
+                ended.set()
+                loop.remove_reader(fd)
+
+        fd = process.fileno()
+        loop.add_reader(fd, take)
+        try:
+            take()
+            await ended.wait()
+        finally:
+            loop.remove_reader(fd)
+    return box.report
+
+
+class Launcher:
+    """What many launches share: the facts about the host. A context manager; safe from any thread.
+
+    :param host: facts to use; probed once when None.
+    """
+
+    def __init__(self, host: Host | None = None) -> None:
+        self._host = host
+
+    def __enter__(self) -> Launcher:
+        if self._host is None:
+            from .host import probe
+
+            self._host = probe()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        self._host = None
+
+    def run(self, argv: Sequence[str | os.PathLike[str]], **wishes: object) -> Report:
+        """As :func:`run`, without looking at the machine again."""
+        from .options import make_spec
+
+        spec = make_spec(argv, **wishes)
+        return run_spec(spec, host=None if rates(spec) or spec.cgroup_parent else self._host)

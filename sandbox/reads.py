@@ -1,0 +1,66 @@
+"""Which kernel file yields which figure of the report, per hierarchy. What a kernel lacks is sampled, or stays null.
+
+Page faults are not among them: the init's getrusage(2) has them for the whole tree, and ``memory.stat`` costs as much
+to read as all the others together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .host import Hierarchy
+from .steps import Read
+
+# figure, controller, file, key, unit
+V2 = (
+    ("cpu_time", "", "cpu.stat", "usage_usec", "us"),
+    ("cpu_user", "", "cpu.stat", "user_usec", "us"),
+    ("cpu_system", "", "cpu.stat", "system_usec", "us"),
+    ("periods", "cpu", "cpu.stat", "nr_periods", "1"),
+    ("throttled_periods", "cpu", "cpu.stat", "nr_throttled", "1"),
+    ("throttled_time", "cpu", "cpu.stat", "throttled_usec", "us"),
+    ("memory_peak", "memory", "memory.peak", "", "1"),
+    ("swap_peak", "memory", "memory.swap.peak", "", "1"),
+    # .local: what happened in this very cgroup; memory.events also counts the workload's own cgroups below it.
+    ("oom_kill", "memory", "memory.events.local", "oom_kill", "1"),
+    ("memory_failures", "memory", "memory.events.local", "max", "1"),
+    ("pids_peak", "pids", "pids.peak", "", "1"),
+    ("pids_failures", "pids", "pids.events", "max", "1"),
+    ("io", "io", "io.stat", "", "io.stat"),
+    ("pressure", "", "cpu.pressure", "", "psi"),
+    ("pressure", "", "memory.pressure", "", "psi"),
+    ("pressure", "", "io.pressure", "", "psi"),
+)
+V1 = (
+    ("cpu_time", "cpuacct", "cpuacct.usage", "", "ns"),
+    ("cpu_user", "cpuacct", "cpuacct.usage_user", "", "ns"),
+    ("cpu_system", "cpuacct", "cpuacct.usage_sys", "", "ns"),
+    ("periods", "cpu", "cpu.stat", "nr_periods", "1"),
+    ("throttled_periods", "cpu", "cpu.stat", "nr_throttled", "1"),
+    ("throttled_time", "cpu", "cpu.stat", "throttled_time", "ns"),
+    ("memory_peak", "memory", "memory.max_usage_in_bytes", "", "1"),
+    ("oom_kill", "memory", "memory.oom_control", "oom_kill", "1"),
+    ("memory_failures", "memory", "memory.failcnt", "", "1"),
+    ("pids_peak", "pids", "pids.peak", "", "1"),
+    ("pids_failures", "pids", "pids.events", "max", "1"),
+    ("io", "blkio", "blkio.throttle.io_service_bytes_recursive", "", "blkio"),
+    ("io", "blkio", "blkio.throttle.io_serviced_recursive", "", "blkio"),
+)
+
+SAMPLED = {"memory_peak": "memory.current", "swap_peak": "memory.swap.current", "pids_peak": "pids.current"}
+"""Figures that older kernels keep no peak of, and the file that is sampled instead."""
+
+
+def reads(tree: Hierarchy, path: str) -> Iterator[Read]:
+    """The figures that the cgroup at ``path`` in ``tree`` yields.
+
+    :param path: absolute path of the cgroup's directory.
+    """
+    present = tree.controllers if tree.version == 1 else tree.usable
+    for figure, controller, file, key, unit in V2 if tree.version == 2 else V1:
+        if controller and controller not in present:
+            continue
+        if not tree.files or file in tree.files:
+            yield Read(figure=figure, file=f"{path}/{file}", key=key, unit=unit)
+        elif SAMPLED.get(figure) in tree.files:
+            yield Read(figure=figure, file=f"{path}/{SAMPLED[figure]}", watch=figure)

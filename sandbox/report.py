@@ -1,0 +1,262 @@
+"""How a run ended and what it used: :class:`Report`."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import NamedTuple
+
+from .errors import ExecError, LimitExceeded, SandboxError, SpecError
+from .spec import flag_of
+from .steps import Unmet
+from .units import show_seconds, show_size
+from .usage import Usage
+
+SCHEMA_VERSION = 1
+"""Raised when a key changes its meaning or goes; new keys may come without."""
+
+WALL_TIME_EXIT = 124
+CPU_TIME_EXIT = 128 + signal.SIGXCPU
+"""What a shell reports of a process that RLIMIT_CPU ended."""
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    EXITED = "exited"
+    SIGNALED = "signaled"
+    OOM = "oom"
+    WALL_TIME = "wall_time"
+    CPU_TIME = "cpu_time"
+    KILLED = "killed"
+    FAILED = "failed"
+
+
+class Evidence(NamedTuple):
+    """What the kernel says: ``file``'s ``key`` was ``value`` at the end."""
+
+    file: str
+    key: str
+    value: int
+
+
+class LimitReport(NamedTuple):
+    """What became of one limit.
+
+    :param realises: field of the Spec.
+    :param flag: the flag that sets it.
+    :param asked: as the user gave it.
+    :param applied: as the kernel was given it.
+    :param file: the kernel file; for rlimits and watches None.
+    :param read_back: what the file said at the end of the run.
+    :param enforced: the kernel held it from before the execve to the end.
+    :param binding: the file whose value really binds, when an ancestor's is tighter than ours.
+    :param note: a conversion or rounding.
+    """
+
+    realises: str
+    flag: str
+    asked: str
+    applied: str
+    file: str | None
+    read_back: str | None
+    enforced: bool
+    binding: str | None
+    note: str
+
+
+class StepReport(NamedTuple):
+    """One executed step: its number in the plan, where, what, and how long (None: not timed one by one)."""
+
+    number: int
+    phase: str
+    where: str
+    op: str
+    args: tuple[object, ...]
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything about one finished run.
+
+    :param outcome: how it ended.
+    :param code: the command's own exit code; None when it was killed by a signal or never ran.
+    :param signal: the signal that killed it, if one did.
+    :param why: one sentence.
+    :param evidence: the counters behind ``why``.
+    :param usage: what it used.
+    :param limits: what became of each limit.
+    :param unmet: what could not be enforced (only with ``best_effort``).
+    :param notes: what a reader should know.
+    :param driver: who made the cgroup, and ``driver_reason`` why that one.
+    :param name: name of the sandbox.
+    :param argv: the command.
+    :param steps: what was carried out, in the plan's order.
+    :param exec_errno: why execve failed, if it did.
+    :param exec_exit: exit code for that: 126 or 127.
+    """
+
+    outcome: Outcome
+    code: int | None = None
+    signal: int | None = None
+    why: str = ""
+    evidence: tuple[Evidence, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    limits: tuple[LimitReport, ...] = ()
+    unmet: tuple[Unmet, ...] = ()
+    notes: tuple[str, ...] = ()
+    driver: str = ""
+    driver_reason: str = ""
+    name: str = ""
+    argv: tuple[str, ...] = ()
+    steps: tuple[StepReport, ...] = ()
+    exec_errno: int | None = None
+    exec_exit: int | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """What ``sandbox run`` exits with: the command's own, 128+n, 124 wall time, 152 CPU time, 125 to 127."""
+        if self.outcome is Outcome.WALL_TIME:
+            return WALL_TIME_EXIT
+        if self.outcome is Outcome.CPU_TIME:
+            return CPU_TIME_EXIT
+        if self.signal is not None:
+            return 128 + self.signal
+        if self.code is not None:
+            return self.code
+        return self.exec_exit if self.exec_exit is not None else SandboxError.exit_code
+
+    @property
+    def limit_ended(self) -> bool:
+        """A limit ended the run, or the kernel killed for memory in it."""
+        return self.outcome in (Outcome.OOM, Outcome.WALL_TIME, Outcome.CPU_TIME) or bool(self.usage.oom_kill)
+
+    def check(self) -> None:
+        """Raise unless the command ran and exited with 0.
+
+        :raises ExecError: it never ran.
+        :raises LimitExceeded: a limit ended it.
+        :raises SandboxError: any other bad end.
+        """
+        if self.exec_errno is not None:
+            raise ExecError(self.why, errno=self.exec_errno, exit_code=self.exit_code)
+        if self.limit_ended:
+            raise LimitExceeded(self.why)
+        if self.outcome is not Outcome.EXITED or self.code != 0:
+            raise SandboxError(self.why)
+
+    def to_json(self) -> dict[str, object]:
+        """The report as plain data; ``report.schema.json`` beside this module describes it."""
+        data = {"schema_version": SCHEMA_VERSION, **{one.name: _plain(getattr(self, one.name)) for one in fields(self)}}
+        data["exit_code"] = data.pop("code")
+        data["runner_exit_code"] = self.exit_code
+        data.pop("exec_exit")
+        data["unmet"] = [{**unmet._asdict(), "flag": flag_of(unmet.realises)} for unmet in self.unmet]
+        return data
+
+    def summary(self, *, verbose: bool = False) -> str:
+        """A short text for people; one line about the end, with ``verbose`` the usage and the limits too."""
+        lines = [f"{self.outcome}: {self.why}"]
+        if verbose:
+            lines += [*_usage_lines(self.usage), *map(_limit_line, self.limits)]
+        lines += [f"not enforced: {flag_of(one.realises)}: {one.reason}" for one in self.unmet]
+        if verbose:
+            lines += [f"note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def _plain(value: object) -> object:
+    """Records as mappings, tuples as lists: what JSON knows."""
+    if isinstance(value, Usage):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    if hasattr(value, "_asdict"):
+        return {name: _plain(member) for name, member in value._asdict().items()}
+    return [_plain(member) for member in value] if isinstance(value, tuple | list) else value
+
+
+def _usage_lines(usage: Usage) -> list[str]:
+    parts = f"user {_seconds(usage.cpu_user)}, system {_seconds(usage.cpu_system)}"
+    rows = [
+        ("wall time", _seconds(usage.wall_time)),
+        ("CPU time", f"{_seconds(usage.cpu_time)} ({parts})"),
+        ("memory peak", _size(usage.memory_peak)),
+        ("tasks peak", "unknown" if usage.pids_peak is None else str(usage.pids_peak)),
+    ]
+    if usage.throttled_periods:
+        rows.append(("throttled", f"{usage.throttled_periods} of {usage.periods} periods, "
+                                  f"{_seconds(usage.throttled_time)} in all"))
+    if usage.oom_kill:
+        rows.append(("killed for memory", f"{usage.oom_kill} process(es)"))
+    rows += [(f"disk {disk.device}", f"read {show_size(disk.read_bytes)} in {disk.read_operations}, "
+                                     f"wrote {show_size(disk.write_bytes)} in {disk.write_operations} operations")
+             for disk in usage.io]
+    return [f"  {name:<18} {value}" for name, value in rows]
+
+
+def _seconds(value: float | None) -> str:
+    return "unknown" if value is None else show_seconds(value)
+
+
+def _size(value: int | None) -> str:
+    return "unknown" if value is None else show_size(value)
+
+
+def _limit_line(limit: LimitReport) -> str:
+    where = f" in {limit.file}" if limit.file else ""
+    held = "enforced" if limit.enforced else "NOT ENFORCED"
+    text = f"  {limit.flag} {limit.asked}: {limit.applied}{where}, {held}"
+    if limit.binding and limit.binding != limit.file:
+        text += f"; {limit.binding} is tighter and binds"
+    return text + (f" ({limit.note})" if limit.note else "")
+
+
+def check_target(path: str) -> None:
+    """Refuse a file for the report that is known to fail, before a run rather than after it.
+
+    :raises SpecError: no such directory, or something that must not be replaced by a file, such as ``/dev/null``.
+    """
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        raise SpecError(f"--json: {path!r} is in no directory", field="json", hint="make the directory first")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise SpecError(f"--json: {path!r} is not a regular file", field="json", hint="use - for stdout")
+
+
+def write_json(report: Report, path: str) -> None:
+    """Write the report as JSON, whole or not at all.
+
+    A new file is written beside ``path`` and renamed over it, so a symlink that someone planted there is replaced, not
+    followed. ``-`` is standard output.
+
+    :raises SpecError: as :func:`check_target`.
+    :raises SandboxError: naming the path.
+    """
+    import json
+
+    text = json.dumps(report.to_json(), indent=2) + "\n"
+    if path == "-":
+        _write_all(1, text.encode())
+        return
+    check_target(path)
+    temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            _write_all(fd, text.encode())
+        finally:
+            os.close(fd)
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise SandboxError(f"cannot write the report to {path}: {error.strerror}",
+                           hint="give --json a file in a directory you may write to") from error
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view):]

@@ -1,0 +1,130 @@
+"""A plan as shell commands that a learner can type by hand: ``sandbox explain --format sh``.
+
+What sandbox-init does in C is done here by util-linux and coreutils; the comments say where that differs.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from ..drivers.process import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER
+from ..steps import Arg, Plan, Step
+
+UNSHARE = {CLONE_NEWUSER: "--user --map-current-user", CLONE_NEWPID: "--pid --fork --kill-child",
+           CLONE_NEWNS: "--mount --mount-proc"}
+
+
+def script(plan: Plan) -> str:
+    """The commands, in the plan's order, as a POSIX shell script for root."""
+    made = [step for step in plan.steps if step.op in _HOST]
+    files = dict.fromkeys(read.file for read in plan.reads)
+    lines = [
+        "#!/bin/sh",
+        f"# what `sandbox run` does with the {plan.driver} driver; each line may be typed by hand",
+        *(f"# not done: {one.reason}" for one in plan.unmet),
+        *(line for step in made for line in _HOST[step.op](step)),
+        "",
+        "# the child joins its cgroup last, then becomes the command",
+        f"{_workload(plan)} &",
+        "pid=$!",
+        *_watches(plan),
+        'wait "$pid"; status=$?',
+        "",
+        "# what it used",
+        *(f"cat {shlex.quote(file)}" for file in files),
+        "",
+        "# a cgroup goes when it is empty",
+        *(f"rmdir {shlex.quote(str(step.args[0]))}" for step in plan.steps if step.op == "remove"),
+        'exit "$status"',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _enable(step: Step) -> Iterator[str]:
+    directory, *controllers = map(str, step.args)
+    for controller in controllers:
+        yield f"echo +{controller} > {shlex.quote(directory)}/cgroup.subtree_control"
+
+
+def _mkdir(step: Step) -> Iterator[str]:
+    yield f"mkdir {shlex.quote(str(step.args[0]))}"
+
+
+def _check_type(step: Step) -> Iterator[str]:
+    yield f"cat {shlex.quote(str(step.args[0]))}/cgroup.type   # must say: domain"
+
+
+def _inherit(step: Step) -> Iterator[str]:
+    directory, _, file = str(step.args[0]).rpartition("/")
+    yield f"cat {shlex.quote(directory.rpartition('/')[0])}/{file} > {shlex.quote(str(step.args[0]))}"
+
+
+def _write(step: Step) -> Iterator[str]:
+    yield f"echo {shlex.quote(str(step.args[1]))} > {shlex.quote(str(step.args[0]))}"
+
+
+def _read_back(step: Step) -> Iterator[str]:
+    for path in step.args[1:]:
+        yield f"cat {shlex.quote(str(path))}   # is it what was asked?"
+
+
+_HOST = {"enable": _enable, "mkdir": _mkdir, "check_type": _check_type, "inherit": _inherit, "write": _write,
+         "read_back": _read_back}
+
+
+def _workload(plan: Plan) -> str:
+    """A shell that joins the cgroups and turns, by one exec after the other, into the command in its namespaces."""
+    joins = [f"echo 0 > {shlex.quote(str(step.args[0]))}" for step in plan.steps if step.op == "open"]
+    joins += [f"echo 0 > {shlex.quote(str(step.args[0]))}/cgroup.procs" for step in plan.steps
+              if step.op == "open_directory"]
+    words = [word for step in plan.steps for word in _exec_words(step)]
+    return "\n".join(["(", *(f"    {line}" for line in joins), *_shell_words(plan), "    exec " + " ".join(words), ")"])
+
+
+def _shell_words(plan: Plan) -> list[str]:
+    return [f"    cd {shlex.quote(str(step.args[0]))}" for step in plan.steps if step.op == "chdir"]
+
+
+def _exec_words(step: Step) -> list[str]:
+    if step.op == "clone3":
+        flags = step.args[0]
+        assert isinstance(flags, int)
+        return ["unshare", *(words for bit, words in UNSHARE.items() if flags & bit)]
+    if step.op == "rlimit":
+        import resource
+
+        number, soft, hard = step.args
+        name = next(name for name in dir(resource) if name.startswith("RLIMIT_") and getattr(resource, name) == number)
+        return [f"prlimit --{name.removeprefix('RLIMIT_').lower()}={_bound(soft)}:{_bound(hard)}"]
+    if step.op == "setgroups":
+        groups = ",".join(map(str, step.args))
+        return [f"setpriv --groups={groups}" if groups else "setpriv --clear-groups"]
+    if step.op in ("setresgid", "setresuid"):
+        return [f"setpriv --re{step.op.removeprefix('setres')}={step.args[0]}"
+                + (" --keep-groups" if step.op == "setresgid" else "")]
+    if step.op == "setsid":
+        return ["setsid --ctty"]
+    if step.op == "execve":
+        _, argv, env = step.args
+        assert isinstance(argv, tuple) and isinstance(env, tuple)
+        return ["env -i", *map(shlex.quote, env), *map(shlex.quote, argv)]
+    return []
+
+
+def _bound(value: Arg) -> str:
+    return "unlimited" if value == -1 else str(value)
+
+
+def _watches(plan: Plan) -> Iterator[str]:
+    """Limits on time are loops, not files."""
+    number, grace = next((step.args for step in plan.steps if step.op == "stop"), (15, 0))
+    stop = f"kill -{number} $pid; sleep {int(str(grace)) / 1000:g}; kill -9 $pid"
+    for step in plan.steps:
+        if step.op == "deadline":
+            yield f"(sleep {int(str(step.args[0])) / 1000:g}; {stop}) 2>/dev/null &"
+        elif step.op == "watch" and step.args[3]:
+            _, path, key, limit, interval = step.args
+            value = f"awk '$1 == \"{key}\" {{print $2}}' {path}" if key else f"cat {path}"
+            yield (f"(while [ \"$({value})\" -lt {limit} ]; do sleep {int(str(interval)) / 1000:g}; done; {stop}) "
+                   "2>/dev/null &")

@@ -1,0 +1,150 @@
+"""What a run used: read from the kernel's files when the tree is dead, before the cgroup goes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from .cgroup import files
+from .errors import CgroupError
+from .steps import Read
+
+PER_SECOND = {"ns": 1e9, "us": 1e6}
+
+
+class DiskUsage(NamedTuple):
+    """I/O on one disk.
+
+    :param device: ``MAJ:MIN``.
+    :param read_bytes: bytes read from it; likewise written.
+    :param read_operations: requests; likewise written.
+    """
+
+    device: str
+    read_bytes: int = 0
+    write_bytes: int = 0
+    read_operations: int = 0
+    write_operations: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Usage:
+    """Figures of one run: seconds, bytes and counts. None where the kernel has no such figure: never made up.
+
+    :param wall_time: from the execve to the workload's death.
+    :param cpu_time: CPU time of the whole tree; ``cpu_user`` and ``cpu_system`` are its parts.
+    :param memory_peak: most memory that was charged at once.
+    :param swap_peak: most swap at once.
+    :param max_rss: largest resident set of a single process (getrusage(2)).
+    :param page_faults: all faults; ``major_page_faults`` those that needed I/O.
+    :param periods: CPU periods in which something ran; in ``throttled_periods`` the quota ran out, for
+        ``throttled_time`` in all.
+    :param pids_peak: most tasks at once.
+    :param pids_failures: forks that the task limit refused.
+    :param oom_kill: processes that the kernel killed for memory.
+    :param memory_failures: times the memory limit was hit.
+    :param io: per disk.
+    :param pressure: resource -> ``some`` and ``full`` -> seconds stalled (PSI).
+    :param context_switches: voluntary; ``preemptions`` involuntary.
+    :param left_behind: processes that outlived the command and were killed.
+    :param sources: figure -> the file it was read from, or how it was come by, or why it is None.
+    """
+
+    wall_time: float | None = None
+    cpu_time: float | None = None
+    cpu_user: float | None = None
+    cpu_system: float | None = None
+    memory_peak: int | None = None
+    swap_peak: int | None = None
+    max_rss: int | None = None
+    page_faults: int | None = None
+    major_page_faults: int | None = None
+    periods: int | None = None
+    throttled_periods: int | None = None
+    throttled_time: float | None = None
+    pids_peak: int | None = None
+    pids_failures: int | None = None
+    oom_kill: int | None = None
+    memory_failures: int | None = None
+    io: list[DiskUsage] = field(default_factory=list)
+    pressure: dict[str, dict[str, float]] = field(default_factory=dict)
+    context_switches: int | None = None
+    preemptions: int | None = None
+    left_behind: int | None = None
+    sources: dict[str, str] = field(default_factory=dict)
+
+
+def collect(reads: Sequence[Read]) -> Usage:
+    """Read the figures of a plan that the kernel keeps; those that are sampled come by :func:`add_samples`."""
+    usage = Usage()
+    texts: dict[str, str] = {}
+    for read in reads:
+        if read.watch:
+            continue
+        try:
+            if read.file not in texts:
+                texts[read.file] = files.read(read.file)
+            _take(usage, read, texts[read.file])
+        except (CgroupError, KeyError, ValueError, IndexError) as error:
+            reason = error.message if isinstance(error, CgroupError) else f"{read.file} has no {read.key or 'number'}"
+            usage.sources.setdefault(read.figure, reason)
+    return usage
+
+
+def add_samples(usage: Usage, reads: Sequence[Read], samples: Mapping[str, int]) -> None:
+    """Fill in the figures that the guard sampled.
+
+    :param samples: highest values it saw, by name of the watch.
+    """
+    for read in reads:
+        if read.watch and samples.get(read.watch):  # 0 was read when all had died: nothing that ran uses nothing
+            setattr(usage, read.figure, samples[read.watch])
+            usage.sources[read.figure] = f"highest of the samples of {read.file}"
+        elif read.watch:
+            usage.sources[read.figure] = f"{read.file} was never sampled: the run was too short"
+
+
+def _take(usage: Usage, read: Read, text: str) -> None:
+    if read.unit == "blkio":
+        _take_blkio(usage, read, text)
+    elif read.unit == "io.stat":
+        _take_io_stat(usage, text)
+    elif read.unit == "psi":
+        usage.pressure[os.path.basename(read.file).removesuffix(".pressure")] = _stalled(text)
+    else:
+        number = int(files.value_of(text, read.key) if read.key else text)
+        scale = PER_SECOND.get(read.unit)
+        setattr(usage, read.figure, number / scale if scale else number)
+    usage.sources[read.figure] = f"{read.file} {read.key}".rstrip()
+
+
+def _count(usage: Usage, device: str, figures: dict[str, int]) -> None:
+    """Add figures of one disk to what is known of it."""
+    for index, disk in enumerate(usage.io):
+        if disk.device == device:
+            usage.io[index] = DiskUsage(**{**disk._asdict(), **figures})
+            return
+    usage.io.append(DiskUsage(device, **figures))
+
+
+def _take_blkio(usage: Usage, read: Read, text: str) -> None:
+    """cgroup v1: ``254:0 Read 4096`` per line; one file counts bytes, the other requests."""
+    what = "bytes" if "service_bytes" in read.file else "operations"
+    for words in map(str.split, text.splitlines()):
+        if len(words) == 3 and words[1] in ("Read", "Write"):
+            _count(usage, words[0], {f"{words[1].lower()}_{what}": int(words[2])})
+
+
+def _take_io_stat(usage: Usage, text: str) -> None:
+    """cgroup v2: ``254:0 rbytes=4096 wbytes=0 rios=1 wios=0 ...`` per line."""
+    names = {"rbytes": "read_bytes", "wbytes": "write_bytes", "rios": "read_operations", "wios": "write_operations"}
+    for device, *words in map(str.split, text.splitlines()):
+        pairs = (word.partition("=") for word in words)
+        _count(usage, device, {names[key]: int(value) for key, _, value in pairs if key in names})
+
+
+def _stalled(text: str) -> dict[str, float]:
+    """PSI: seconds in ``some avg10=0.00 avg60=0.00 avg300=0.00 total=12345`` (microseconds)."""
+    return {words[0]: int(words[-1].removeprefix("total=")) / 1e6 for words in map(str.split, text.splitlines())}

@@ -1,0 +1,171 @@
+"""From what happened to a :class:`~sandbox.report.Report`: the outcome, one sentence, and the evidence for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from errno import ENOENT
+
+from .execute import CHILDREN, Done
+from .report import Evidence, LimitReport, Outcome, Report, StepReport
+from .spec import Spec, flag_of
+from .steps import Limit, Plan, Read, Step, Unmet, masked
+from .usage import Usage
+from .verify import Reading
+
+TIME_LIMITS = ("wall_time", "cpu_time")
+
+
+@dataclass(slots=True)
+class Ending:
+    """What sandbox-init told of the end.
+
+    :param status: wait(2) status of the workload; None when it never ran or nobody saw it die.
+    :param reason: why the guard stopped it: ``wall_time``, ``cpu_time``, ``killed``; empty when it did not.
+    :param hard: it took SIGKILL to end it.
+    :param exec_error: errno, path and whether the file exists, when execve failed.
+    :param lost: the guard itself was killed.
+    """
+
+    status: int | None = None
+    reason: str = ""
+    hard: bool = False
+    exec_error: tuple[int, str, bool] | None = None
+    lost: bool = False
+
+
+def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequence[Reading], *, driver_reason: str,
+          done: Sequence[Done], unmet: Sequence[Unmet]) -> Report:
+    """Put the report together. Pure.
+
+    :param readings: what became of each limit of the plan.
+    :param done: host steps that were carried out.
+    :param unmet: limits that failed while they were set (``best_effort``).
+    """
+    code, number = _status(ending)
+    outcome = _outcome(ending, usage, code, number)
+    errno, exit_code = _exec_failure(ending)
+    failed = {one.realises for one in unmet}
+    return Report(
+        outcome=outcome, code=code, signal=number, why=_why(spec, plan, ending, outcome, usage, readings, code, number),
+        evidence=tuple(_evidence(plan.reads, usage)), usage=usage, argv=spec.argv,
+        limits=tuple(_limit(limit, reading) for limit, reading in zip(plan.limits, readings, strict=True)
+                     if limit.realises not in failed),
+        unmet=(*plan.unmet, *unmet), notes=plan.notes, driver=plan.driver, driver_reason=driver_reason,
+        name=plan.name, steps=tuple(_steps(plan, done, started=ending.exec_error is None and not ending.lost)),
+        exec_errno=errno, exec_exit=exit_code)
+
+
+def _status(ending: Ending) -> tuple[int | None, int | None]:
+    """Exit code and signal of the workload."""
+    if ending.status is None:
+        return None, None
+    if os.WIFSIGNALED(ending.status):
+        return None, os.WTERMSIG(ending.status)
+    return os.WEXITSTATUS(ending.status), None
+
+
+def _outcome(ending: Ending, usage: Usage, code: int | None, number: int | None) -> Outcome:
+    if ending.exec_error or (ending.status is None and not ending.reason):
+        return Outcome.FAILED
+    if ending.reason in TIME_LIMITS:
+        return Outcome(ending.reason)
+    if ending.reason:
+        return Outcome.KILLED
+    # A shell passes its child's SIGKILL on as 137. Without a counter that moved it is never called an OOM.
+    if usage.oom_kill and (number == signal.SIGKILL or code == 128 + signal.SIGKILL):
+        return Outcome.OOM
+    return Outcome.EXITED if number is None else Outcome.SIGNALED
+
+
+def _exec_failure(ending: Ending) -> tuple[int | None, int | None]:
+    """errno and exit code: 127 when there is no such file, 126 when it cannot be executed."""
+    if ending.exec_error is None:
+        return None, None
+    errno, _, exists = ending.exec_error
+    return errno, 127 if errno == ENOENT and not exists else 126
+
+
+def _why(spec: Spec, plan: Plan, ending: Ending, outcome: Outcome, usage: Usage, readings: Sequence[Reading],
+         code: int | None, number: int | None) -> str:
+    command = spec.argv[0]
+    if outcome is Outcome.OOM:
+        return _why_oom(plan, usage, readings)
+    if outcome is Outcome.WALL_TIME:
+        return f"the wall time limit of {spec.limits.timeout:g} s was over{_how(ending)}"
+    if outcome is Outcome.CPU_TIME:
+        return f"the CPU time limit of {spec.limits.cpu_time:g} s was used up{_how(ending)}"
+    if ending.exec_error:
+        return _why_exec(command, *ending.exec_error)
+    if ending.lost or outcome is Outcome.FAILED:
+        return "sandbox-init was killed from outside, and the command with it"
+    if outcome is Outcome.KILLED:
+        return f"{command} was stopped on request{_how(ending)}"
+    end = f"{command} exited with {code}" if number is None else f"{command} was killed by {_signal(number)}"
+    if usage.oom_kill:
+        end += f"; the kernel killed {usage.oom_kill} process(es) in it for memory"
+    return end
+
+
+def _how(ending: Ending) -> str:
+    return "; SIGKILL was needed" if ending.hard else ""
+
+
+def _why_oom(plan: Plan, usage: Usage, readings: Sequence[Reading]) -> str:
+    """The limit is to blame only if it was hit; otherwise an ancestor or the whole machine ran out."""
+    source = usage.sources.get("oom_kill", "")
+    count = f"the kernel killed {usage.oom_kill} process(es) for memory"
+    said = f"{count} ({source} is {usage.oom_kill})"
+    found = next((pair for pair in zip(plan.limits, readings, strict=True) if pair[0].knob == "memory"), None)
+    if found is None or not usage.memory_failures:
+        return f"{said}, but not because of a limit of this sandbox"
+    limit, reading = found
+    if reading.binding not in ("", limit.files[-1]):
+        return f"the memory limit in {reading.binding} was hit and {said}"
+    return f"its memory limit of {limit.applied} bytes was hit and {said}"
+
+
+def _why_exec(command: str, errno: int, path: str, exists: bool) -> str:
+    if errno == ENOENT:
+        return f"{path}: its interpreter is missing" if exists else f"{command}: command not found"
+    return f"{path} cannot be executed: {os.strerror(errno)}"
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _evidence(reads: Sequence[Read], usage: Usage) -> list[Evidence]:
+    """The counters that say what a limit did: they are given whenever they moved."""
+    found = []
+    for figure in ("oom_kill", "memory_failures", "pids_failures", "throttled_periods"):
+        value = getattr(usage, figure)
+        read = next((one for one in reads if one.figure == figure), None)
+        if value and read is not None:
+            found.append(Evidence(file=read.file, key=read.key, value=value))
+    return found
+
+
+def _limit(limit: Limit, reading: Reading) -> LimitReport:
+    return LimitReport(realises=limit.realises, flag=flag_of(limit.realises), asked=limit.asked,
+                       applied=limit.applied, file=limit.files[-1] if limit.files else None, read_back=reading.text,
+                       enforced=reading.held, binding=reading.binding or None, note=limit.note)
+
+
+def _steps(plan: Plan, done: Sequence[Done], *, started: bool) -> list[StepReport]:
+    """The executed steps. Those of sandbox-init are carried out in order; it reports the one that fails."""
+    seconds = {one.number: one.seconds for one in done}
+
+    def carried_out(number: int, step: Step) -> bool:
+        if step.where not in CHILDREN:
+            return number in seconds
+        return started or step.op != "execve"
+
+    return [StepReport(number=number, phase=step.phase, where=step.where, op=step.op, args=masked(step),
+                       seconds=seconds.get(number))
+            for number, step in enumerate(plan.steps, 1) if carried_out(number, step)]

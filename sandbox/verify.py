@@ -1,0 +1,106 @@
+"""Does the kernel hold what was wished for? Every limit is read back before the execve, and again at the end."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from .cgroup import files
+from .errors import CgroupError
+from .knobs import KNOBS, hugetlb
+from .spec import UNLIMITED
+from .steps import Limit
+
+SUFFIXES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def check(limit: Limit, texts: tuple[str, ...]) -> None:
+    """Refuse when the files do not hold the limit.
+
+    :param texts: what was read, one text per file of the limit.
+    :raises CgroupError: naming the file, the wish, and what the kernel says.
+    """
+    if not holds(limit, texts):
+        raise CgroupError(f"{limit.files[-1]} does not hold {limit.applied}: the kernel says "
+                          f"{' '.join(texts).strip() or 'nothing'}",
+                          hint="another program changed it, or the kernel rounds the value; give the value it says")
+
+
+def holds(limit: Limit, texts: tuple[str, ...]) -> bool:
+    """True when ``texts`` say what the limit wants."""
+    if limit.knob == "cgroup_conf":
+        return _has_words(str(limit.value), texts[0])
+    try:
+        return bool(decode(limit, texts) == limit.value)
+    except (ValueError, IndexError):
+        return False
+
+
+class Reading(NamedTuple):
+    """What became of a limit.
+
+    :param text: what its files say; None for rlimits and watches, which have none.
+    :param held: it is still what was asked: somebody may have changed it during the run.
+    :param binding: the file whose value really binds; empty when there is none.
+    """
+
+    text: str | None
+    held: bool
+    binding: str
+
+
+def reading(limit: Limit) -> Reading:
+    """Read a limit once more, at the end of the run."""
+    if not limit.files:
+        return Reading(None, True, "")
+    try:
+        texts = tuple(files.read(path) for path in limit.files)
+    except CgroupError as error:
+        return Reading(error.message, False, "")
+    return Reading(" ".join(text.strip() for text in texts), holds(limit, texts), binding(limit))
+
+
+def decode(limit: Limit, texts: tuple[str, ...]) -> object:
+    """What the kernel's texts mean, in the form of ``limit.value``."""
+    knob = KNOBS.get(limit.knob) or hugetlb(1 << 21)  # every huge page size is encoded alike
+    return knob.decode(texts, limit.version, limit.value)
+
+
+def binding(limit: Limit) -> str:
+    """The file whose value really binds: the limit's own, or that of an ancestor with a tighter one.
+
+    Memory, tasks and CPU quota are hierarchical: what an ancestor allows is shared by everything below it.
+
+    :returns: absolute path.
+    """
+    if limit.knob not in ("memory", "memory_high", "swap_max", "pids_limit", "cpus"):
+        return limit.files[-1]
+    tightest, where = _amount(limit.value), limit.files[-1]
+    for directory in limit.ancestors:
+        paths = tuple(f"{directory}/{path.rpartition('/')[2]}" for path in limit.files)
+        try:
+            amount = _amount(decode(limit, tuple(files.read(path) for path in paths)))
+        except (CgroupError, ValueError, IndexError):
+            continue  # the ancestor has no such file: it limits nothing
+        if amount < tightest:
+            tightest, where = amount, paths[-1]
+    return where
+
+
+def _amount(value: object) -> float:
+    """How much a value allows, comparable between cgroups: bytes, tasks, or CPUs."""
+    if isinstance(value, tuple):
+        quota, period = value
+        return float("inf") if quota == UNLIMITED else quota / period
+    return float("inf") if value == UNLIMITED else float(str(value))
+
+
+def _has_words(wish: str, text: str) -> bool:
+    """A raw value holds when each of its words is in the file, sizes with a suffix as plain numbers too."""
+    present = set(text.split())
+    return all(word in present or _plain(word) in present for word in wish.split())
+
+
+def _plain(word: str) -> str:
+    match = re.fullmatch(r"(\d+)([kmgtKMGT])", word)
+    return str(int(match[1]) * SUFFIXES[match[2].lower()]) if match else word

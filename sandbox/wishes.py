@@ -1,0 +1,274 @@
+"""From :class:`~sandbox.spec.Limits` to values for knobs: resolve percents, convert units, round once.
+
+Shared by every driver, so that the same Spec leads to the same kernel values whoever writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from . import knobs
+from .host import Hierarchy, Host
+from .knobs import KNOBS, Knob
+from .spec import UNLIMITED, Bytes, DeviceRate, Limits, Percent
+from .steps import Unmet
+from .units import show_bytes
+
+DEFAULT_PERIOD = 100_000
+"""Microseconds: the kernel's and docker's CPU period."""
+MIN_QUOTA = 1_000
+"""Microseconds: the kernel refuses a smaller quota or period."""
+MAX_PERIOD = 1_000_000
+
+
+class Wish(NamedTuple):
+    """One value for one knob.
+
+    :param knob: the row of the table.
+    :param value: what :attr:`Knob.encode` takes.
+    :param tree: the hierarchy whose file will hold it.
+    :param realises: the Spec field it comes from; differs from the knob's for aliases such as ``--cpu-shares``.
+    :param asked: the value as the user put it.
+    :param note: a conversion or rounding worth telling.
+    """
+
+    knob: Knob
+    value: Any
+    tree: Hierarchy
+    realises: str
+    asked: str
+    note: str = ""
+
+
+def wishes(limits: Limits, host: Host) -> tuple[list[Wish], list[Unmet]]:
+    """Sort ``limits`` into what a kernel file can hold here and what cannot be done.
+
+    Order matters to the kernel: the period before the quota, the quota before the burst, memory before memory plus
+    swap. :data:`~sandbox.knobs.KNOBS` is in that order; raw ``--cgroup-conf`` files come last.
+    """
+    found: list[Wish] = []
+    unmet: list[Unmet] = []
+    for candidate in _candidates(limits, host):
+        if isinstance(candidate, Unmet):
+            unmet.append(candidate)
+        else:
+            found.append(candidate)
+    return found, unmet
+
+
+def _candidates(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
+    yield from _cpu(limits, host)
+    yield from _memory(limits, host)
+    if limits.pids_limit is not None:
+        yield _wish(host, KNOBS["pids_limit"], limits.pids_limit, "pids_limit")
+    yield from _io(limits, host)
+    for page in limits.hugetlb:
+        yield _wish(host, knobs.hugetlb(page.page_size), page.limit, "hugetlb")
+    for conf in limits.cgroup_conf:
+        yield _wish(host, knobs.other(conf.file), conf.value, "cgroup_conf", asked=f"{conf.file}={conf.value}")
+
+
+# -- one controller after another ----------------------------------------------------------------------------------
+
+def _cpu(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
+    if limits.cpus is not None or limits.cpu_quota is not None or limits.cpu_period is not None:
+        yield _quota(limits, host)
+    if limits.cpu_burst is not None:
+        yield _wish(host, KNOBS["cpu_burst"], limits.cpu_burst, "cpu_burst")
+    yield from _cpu_share(limits, host)
+    for field in ("cpuset_cpus", "cpuset_mems"):
+        value = getattr(limits, field)
+        if value is not None:
+            yield _wish(host, KNOBS[field], value, field)
+
+
+def _quota(limits: Limits, host: Host) -> Wish | Unmet:
+    period = limits.cpu_period or DEFAULT_PERIOD
+    if limits.cpus is None:
+        quota: int | str = UNLIMITED if limits.cpu_quota is None else limits.cpu_quota
+        field = "cpu_period" if limits.cpu_quota is None else "cpu_quota"
+        return _wish(host, KNOBS["cpus"], (quota, period), field, asked=f"{quota} us of {period} us")
+    quota = round(limits.cpus * period)
+    note = ""
+    if quota < MIN_QUOTA:
+        period = min(round(MIN_QUOTA / limits.cpus), MAX_PERIOD)
+        quota = MIN_QUOTA
+        note = f"the kernel's smallest quota is {MIN_QUOTA} us, so the period becomes {period} us"
+    elif quota != limits.cpus * period:
+        note = f"rounded to {quota} us of {period} us"
+    return _wish(host, KNOBS["cpus"], (quota, period), "cpus", asked=f"{limits.cpus:g}", note=note)
+
+
+def _cpu_share(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
+    knob = KNOBS["cpu_weight"]
+    version = _version(host, knob)
+    if limits.cpu_shares is not None:
+        if version == 1:
+            yield _wish(host, knob, limits.cpu_shares, "cpu_shares")
+        else:
+            weight = knobs.weight_from_shares(limits.cpu_shares)
+            yield _wish(host, knob, weight, "cpu_shares", asked=str(limits.cpu_shares),
+                        note=f"shares {limits.cpu_shares} are weight {weight} (runc >= 1.3.2, crun >= 1.23)")
+    if limits.cpu_weight is not None:
+        shares = knobs.shares_from_weight(limits.cpu_weight)
+        value, note = (shares, f"weight {limits.cpu_weight} is {shares} shares (as systemd)") if version == 1 else (
+            limits.cpu_weight, "")
+        yield _wish(host, knob, value, "cpu_weight", asked=str(limits.cpu_weight), note=note)
+    if limits.cpu_idle:
+        yield _wish(host, KNOBS["cpu_idle"], 1, "cpu_idle")
+
+
+def _memory(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
+    for field in ("memory", "memory_high", "memory_low", "memory_min"):
+        value = getattr(limits, field)
+        if value is not None:
+            count, note = _whole_pages(value, host)
+            yield _wish(host, KNOBS[field], count, field, asked=_shown(value), note=note)
+    yield from _swap(limits, host)
+    if limits.memory_swappiness is not None:
+        yield _wish(host, KNOBS["memory_swappiness"], limits.memory_swappiness, "memory_swappiness")
+    if limits.oom_group:
+        yield _wish(host, KNOBS["oom_group"], 1, "oom_group")
+
+
+def _swap(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
+    """docker's ``--memory-swap`` (memory plus swap) and the plain ``--swap-max`` in the unit of each version."""
+    knob = KNOBS["swap_max"]
+    version = _version(host, knob)
+    memory = None if limits.memory is None else _whole_pages(limits.memory, host)[0]
+    if limits.memory_swap is not None:
+        field, asked = "memory_swap", _shown(limits.memory_swap)
+        total = _whole_pages(limits.memory_swap, host)[0]
+        swap = UNLIMITED if UNLIMITED in (total, memory) else int(total) - int(memory or 0)
+    elif limits.swap_max is not None:
+        field, asked = "swap_max", _shown(limits.swap_max)
+        swap = _whole_pages(limits.swap_max, host)[0]
+    elif memory is not None and memory != UNLIMITED and host.swap_total:
+        # Without it a memory limit would only push the workload into swap. As much swap as memory is docker's rule.
+        field, asked, swap = "memory", _shown(limits.memory), memory
+    else:
+        return
+    if isinstance(swap, int) and swap < 0:
+        reason = f"memory plus swap ({asked}) is less than memory ({_shown(memory)})"
+        yield Unmet(realises=f"limits.{field}", reason=reason, remedy="use --swap-max to limit swap alone")
+    elif version == 2 or swap == UNLIMITED:
+        note = f"{asked} is memory plus swap; {_shown(swap)} of it is swap" if field == "memory_swap" else ""
+        yield _wish(host, knob, swap, field, asked=asked, note=note)
+    elif memory is None or memory == UNLIMITED:
+        yield Unmet(realises=f"limits.{field}", reason="memory.memsw.limit_in_bytes of cgroup v1 limits memory plus "
+                    "swap and has no limit for swap alone", remedy="give --memory as well")
+    else:
+        yield _wish(host, knob, int(memory) + int(swap), field, asked=asked, note="" if field == "memory_swap" else
+                    f"cgroup v1 counts memory plus swap: {_shown(memory)} + {_shown(swap)}")
+
+
+def _io(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
+    for field in ("device_read_bps", "device_write_bps", "device_read_iops", "device_write_iops"):
+        for rate in getattr(limits, field):
+            yield _on_disk(host, KNOBS[field], rate, rate.rate, field)
+    version = _version(host, KNOBS["io_weight"])
+    bfq = "bfq weights only count on disks whose scheduler is bfq"
+    if limits.io_weight is not None:
+        value = limits.io_weight if version == 2 else knobs.blkio_from_io_weight(limits.io_weight)
+        yield _wish(host, _weight_knob("io_weight", host), value, "io_weight", asked=str(limits.io_weight),
+                    note="" if version == 2 else f"io.weight {limits.io_weight} is {value} on cgroup v1; {bfq}")
+    if limits.blkio_weight is not None:
+        knob = _weight_knob("io_weight", host)
+        value = limits.blkio_weight if _is_bfq(knob, version) else knobs.io_weight_from_blkio(limits.blkio_weight)
+        yield _wish(host, knob, value, "blkio_weight", asked=str(limits.blkio_weight),
+                    note=bfq if _is_bfq(knob, version) else f"weight {limits.blkio_weight} is io.weight {value}")
+    for rate in limits.blkio_weight_device:
+        knob = _weight_knob("blkio_weight_device", host)
+        value = int(rate.rate) if _is_bfq(knob, version) else knobs.io_weight_from_blkio(int(rate.rate))
+        yield _on_disk(host, knob, rate, value, "blkio_weight_device", note=bfq if _is_bfq(knob, version) else "")
+
+
+def _is_bfq(knob: Knob, version: int) -> bool:
+    return "bfq" in knob.files(version)[0]
+
+
+def _weight_knob(field: str, host: Host) -> Knob:
+    """The weight files have three names: ``io.weight`` needs iocost, else bfq's, and before 5.0 v1 had cfq's."""
+    knob = KNOBS[field]
+    tree = _tree(host, knob)
+    if tree is None or knob.files(tree.version)[0] in tree.files or not tree.files:
+        return knob
+    if tree.version == 2 and "io.bfq.weight" in tree.files:
+        return knob._replace(v2=("io.bfq.weight",))
+    legacy = knob.v1[0].replace(".bfq", "")
+    return knob._replace(v1=(legacy,)) if legacy in tree.files else knob
+
+
+def _on_disk(host: Host, knob: Knob, wish: DeviceRate, value: int | str, field: str, note: str = "") -> Wish | Unmet:
+    disk = host.disk(wish.path)
+    if disk is None or not disk.device:
+        reason = disk.reason if disk else "this record of the host does not know the path"
+        return Unmet(realises=f"limits.{field}", reason=f"{wish.path}: {reason}",
+                     remedy="name a disk, or a file or directory on one")
+    chain = " -> ".join(disk.chain)
+    return _wish(host, knob, (disk.device, value), field, asked=f"{wish.path}:{wish.rate}",
+                 note="; ".join(text for text in (chain if wish.path != disk.device else "", note) if text))
+
+
+# -- where it would go -----------------------------------------------------------------------------------------------
+
+def _tree(host: Host, knob: Knob) -> Hierarchy | None:
+    return next((tree for tree in host.hierarchies if knob.controller_in(tree.version) in tree.controllers), None)
+
+
+def _version(host: Host, knob: Knob) -> int:
+    tree = _tree(host, knob)
+    return tree.version if tree else 2
+
+
+def _wish(host: Host, knob: Knob, value: Any, field: str, *, asked: str | None = None, note: str = "") -> Wish | Unmet:
+    realises = f"limits.{field}"
+    tree = _tree(host, knob)
+    names = "/".join(dict.fromkeys((knob.controller, knob.controller_in(1))))
+    if tree is None:
+        file = (knob.v2 or knob.v1)[0]
+        return Unmet(realises=realises, reason=f"{file}: no mounted cgroup tree has the {names} controller",
+                     remedy="see the controllers that `sandbox info` lists; a kernel parameter such as "
+                            f"cgroup_disable={knob.controller} switches one off")
+    reason, remedy = _obstacle(tree, knob)
+    if reason:
+        return Unmet(realises=realises, reason=reason, remedy=remedy)
+    return Wish(knob=knob, value=value, tree=tree, realises=realises, asked=str(value) if asked is None else asked,
+                note=note)
+
+
+def _obstacle(tree: Hierarchy, knob: Knob) -> tuple[str, str]:
+    """Why ``tree`` cannot hold the knob, and what to do about it; empty texts when it can."""
+    controller = knob.controller_in(tree.version)
+    files = knob.files(tree.version)
+    if not files:
+        other, there = (knob.v2, "boot with systemd.unified_cgroup_hierarchy=1 for cgroup v2") if knob.v2 else (
+            knob.v1, "only cgroup v1 has it")
+        return (f"{other[0]}: the {controller} controller of cgroup v{tree.version} has no such file",
+                f"{there}, or run with --best-effort")
+    if tree.parent is None:
+        return f"{files[0]}: {tree.reason}", "give a --cgroup-parent you may write to, or run as root"
+    if controller not in tree.usable:
+        return (f"{files[0]}: the {controller} controller is not enabled for children of {tree.mount}{tree.parent}",
+                f"echo +{controller} > {tree.mount}{tree.parent.rstrip('/')}/cgroup.subtree_control, or delegate it")
+    missing = [file for file in files if tree.files and file not in tree.files]
+    if missing:
+        since = f" (since Linux {knob.since})" if knob.since and tree.version == 2 else ""
+        return f"{missing[0]}: this kernel's {controller} controller has no such file{since}", "run with --best-effort"
+    return "", ""
+
+
+def _shown(value: object) -> str:
+    return show_bytes(value) if isinstance(value, int) else str(value)
+
+
+def _whole_pages(value: Bytes, host: Host) -> tuple[int | str, str]:
+    """Bytes as the kernel keeps them, in whole pages, rounded down; and a note when that changed them."""
+    if value == UNLIMITED:
+        return UNLIMITED, ""
+    count = int(host.memory_total * value.value / 100) if isinstance(value, Percent) else int(value)
+    whole = count - count % host.page_size
+    if isinstance(value, Percent):
+        return whole, f"{value} of {host.memory_total}"
+    return whole, "" if whole == count else f"{count} rounded down to whole pages"

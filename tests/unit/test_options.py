@@ -1,0 +1,203 @@
+"""One table for flags, TOML keys and keywords; identity and environment."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import fields
+
+import pytest
+
+from sandbox.errors import SpecError
+from sandbox.identity import DEFAULT_PATH, environment, lookup
+from sandbox.options import TABLE, find, make_spec
+from sandbox.spec import UNLIMITED, DeviceRate, FileValue, Hugetlb, Limits, Percent, Spec, Ulimit, User
+
+
+def limits(**wishes):
+    return make_spec(["true"], **wishes).limits
+
+
+def refusal(function, *arguments, **wishes):
+    with pytest.raises(SpecError) as caught:
+        function(*arguments, **wishes)
+    return caught.value
+
+
+def refused(**wishes):
+    return refusal(make_spec, ["true"], **wishes)
+
+
+def test_every_field_has_an_option():
+    wanted = {field.name for field in fields(Limits)} | {field.name for field in fields(Spec)} | {"env_file"}
+    assert {option.name for option in TABLE} == wanted - {"argv", "limits"}
+
+
+def test_text_and_numbers_mean_the_same():
+    assert limits(memory="512M", cpus="1.5", timeout="60", pids_limit="100", oom_group=True) == limits(
+        memory=512 << 20, cpus=1.5, timeout=60, pids_limit=100, oom_group=True)
+
+
+@pytest.mark.parametrize("value", [
+    Percent(50), DeviceRate("/a:b", 5), Hugetlb(2 << 20, "max"), FileValue("memory.swap.high", "1"),
+    Ulimit("nofile", 5, None)])
+def test_values_of_the_spec_are_taken_as_they_are(value):
+    name = {Percent: "memory", DeviceRate: "device_read_bps", Hugetlb: "hugetlb", FileValue: "cgroup_conf",
+            Ulimit: "ulimit"}[type(value)]
+    settled = getattr(limits(**{name: value}), name)
+    assert settled in (value, (value,))
+
+
+@pytest.mark.parametrize("wishes", [
+    {"memory": 0}, {"memory": -1}, {"memory": 2**63}, {"memory": 10**6000}, {"memory": 1.5}, {"memory": True},
+    {"memory": b"5m"}, {"cpus": float("nan")}, {"cpus": float("inf")}, {"cpus": 0}, {"cpus": -1.5}, {"timeout": 0},
+    {"timeout": -0.0}, {"timeout": float("inf")}, {"pids_limit": 0}, {"pids_limit": 4194305}, {"cpu_period": 999},
+    {"cpu_quota": 999}, {"cpu_weight": 10001}, {"cpu_shares": 1}, {"io_weight": 0}, {"blkio_weight": 9},
+    {"memory_swappiness": 101}, {"oom_group": 1}, {"oom_group": "yes"}, {"stop_signal": 99}, {"user": ""},
+    {"cwd": ""}, {"cwd": "a\0b"}, {"cgroup_parent": "/a/../b"}, {"name": "a/b"}, {"ulimit": [None]}])
+def test_values_out_of_range_are_refused_whatever_their_type(wishes):
+    error = refused(**wishes)
+    assert find(next(iter(wishes))).flag in error.message
+
+
+def test_unknown_names_get_a_suggestion():
+    assert refused(memry=1).hint == "did you mean memory?"
+    assert refused(memory_hihg=1).hint == "did you mean memory_high?"
+
+
+def test_docker_and_systemd_names_are_one_wish():
+    assert limits(memory_reservation="5m").memory_low == 5 << 20
+    assert "twice" in refused(memory_reservation=1, memory_low=2).message
+
+
+def test_none_is_no_wish():
+    assert limits(memory=None, ulimit=None) == Limits()
+
+
+def test_no_limit_in_words():
+    wished = limits(memory="max", pids_limit=-1, memory_swap=-1, cpu_quota="-1")
+    assert (wished.memory, wished.pids_limit, wished.memory_swap, wished.cpu_quota) == (UNLIMITED,) * 4
+
+
+def test_idle_is_a_weight_in_words():
+    assert limits(cpu_weight="idle") == Limits(cpu_idle=True)
+
+
+def test_device_rates_are_split_at_the_last_colon():
+    assert limits(device_write_bps=["/dev/sda:1m", "/a:b:2k"]).device_write_bps == (
+        DeviceRate("/dev/sda", 1 << 20), DeviceRate("/a:b", 2048))
+    assert limits(device_read_iops="/:1k").device_read_iops == (DeviceRate("/", 1000),)
+
+
+@pytest.mark.parametrize("text", ["", "/", "/:", ":1", "/:0", "/:-1", "/:1.5", "/:1e3", "a\0b:1", "/dev/sda 1m",
+                                  "/:50%"])
+def test_device_rates_that_are_none(text):
+    assert "--device-read-bps" in refused(device_read_bps=text).message
+
+
+@pytest.mark.parametrize("text", [
+    "", "memory.max", "memory.max=", "=1", "memory=1", "../memory.max=1", "a/b.c=1", "memory.max=1\n2", "MEMORY.MAX=1",
+    "tasks=1", "cgroup.procs=1", "cgroup.kill=1", "cgroup.freeze=1", "cgroup.subtree_control=+cpu", "cgroup.type=x",
+    "release_agent=/x", "notify_on_release=1", "freezer.state=FROZEN", "cgroup.event_control=1", "memory.max=é"])
+def test_files_that_are_no_limits(text):
+    assert "--cgroup-conf" in refused(cgroup_conf=text).message
+
+
+def test_files_that_are_limits():
+    wished = limits(cgroup_conf=["cgroup.max.depth=3", "hugetlb.2MB.max=0", "rdma.max=mlx4_0 hca_handle=2"])
+    assert wished.cgroup_conf == (FileValue("cgroup.max.depth", "3"), FileValue("hugetlb.2MB.max", "0"),
+                                  FileValue("rdma.max", "mlx4_0 hca_handle=2"))
+
+
+@pytest.mark.parametrize(("text", "value"), [
+    ("nofile=1024", Ulimit("nofile", 1024, 1024)), ("nofile=1024:4096", Ulimit("nofile", 1024, 4096)),
+    ("core=0", Ulimit("core", 0, 0)), ("core=-1", Ulimit("core", None, None)),
+    ("stack=8m:max", Ulimit("stack", 8 << 20, None))])
+def test_ulimits(text, value):
+    assert limits(ulimit=text).ulimit == (value,)
+
+
+@pytest.mark.parametrize("text", ["", "nofile", "nofile=", "nofile=:1", "nofile=1:", "nofile=2:1", "nofile=max:1", "=1",
+                                  "NOFILE=1", "nofile=1k", "nofile=-2", "nofile=1:2:3", "nothing=1"])
+def test_ulimits_that_are_none(text):
+    assert "--ulimit" in refused(ulimit=text).message
+
+
+def test_hugetlb():
+    assert limits(hugetlb="2M:64M").hugetlb == (Hugetlb(2 << 20, 64 << 20),)
+    assert limits(hugetlb="1G:0").hugetlb == (Hugetlb(1 << 30, 0),)
+    for text in ("", "2M", "3M:1M", "2M:", ":1", "1:1"):
+        assert "--hugetlb" in refused(hugetlb=text).message
+
+
+def test_the_command_is_a_list():
+    assert "list" in refusal(make_spec, "true").hint
+    assert "no command" in refusal(make_spec, []).message
+
+
+def test_contradictions_are_refused():
+    assert "--cpu-quota" in refused(cpus=1, cpu_quota=5000).message
+
+
+def test_signals_of_the_signal_module():
+    assert make_spec(["true"], stop_signal=signal.SIGINT).stop_signal == 2
+
+
+def test_only_harmless_variables_are_inherited(monkeypatch):
+    monkeypatch.setenv("AWS_SECRET", "x")
+    monkeypatch.setenv("LC_TIME", "C")
+    env = dict(make_spec(["true"], env={"A": "1", "EMPTY": ""}).env)
+    assert "AWS_SECRET" not in env
+    assert (env["LC_TIME"], env["A"], env["EMPTY"]) == ("C", "1", "")
+
+
+def test_path_has_a_default_and_names_copy_the_callers():
+    assert dict(environment({})) == {"PATH": DEFAULT_PATH}
+    assert dict(environment({"PATH": "/x", "B": "b"}, ["B", "MISSING"])) == {"PATH": "/x", "B": "b"}
+
+
+@pytest.mark.parametrize("text", ["", "=x", "A B=1", "A\0=1"])
+def test_variables_without_a_name_are_refused(text):
+    assert "--env" in refused(env=[text]).message
+
+
+def test_env_file(tmp_path):
+    file = tmp_path / "env"
+    file.write_bytes(b"\xef\xbb\xbf# comment\n\n  A=1\r\nB= two = 2 # kept \nCALLER\nNONE\nBYTES=\xff\n")
+    env = dict(environment({"CALLER": "c"}, ["A=over"], [str(file)]))
+    assert env == {"PATH": DEFAULT_PATH, "A": "over", "B": " two = 2 # kept ", "CALLER": "c",
+                   "BYTES": os.fsdecode(b"\xff")}
+
+
+def test_bad_env_files_name_file_and_line(tmp_path):
+    file = tmp_path / "env"
+    file.write_text("A=1\nB C=2\n")
+    assert f"{file} line 2" in refused(env_file=str(file)).message
+    assert "/nowhere/env" in refused(env_file="/nowhere/env").message
+
+
+def test_users_by_number_need_no_entry_but_then_a_group():
+    assert lookup("4242424:4343434") == User(uid=4242424, gid=4343434, groups=(4343434,))
+    assert "4242424:4242424" in refusal(lookup, "4242424").hint
+
+
+def test_users_by_name_bring_home_and_groups():
+    user = lookup("root")
+    assert (user.uid, user.gid, user.name, user.home) == (0, 0, "root", "/root")
+    assert 0 in user.groups
+    assert lookup("0") == user
+    assert lookup("root:65534").groups == (65534,)
+
+
+@pytest.mark.parametrize("text", [":", "root:", ":0", "no such user", "root:no such group", "-1", "4294967295:0",
+                                  "99999999999999999999:0", "0:4294967295", "root\0", "\u0660:\u0660"])
+def test_users_that_are_none(text):
+    assert "--user" in refusal(lookup, text).message
+
+
+def test_the_users_own_variables_follow():
+    caller = {"HOME": "/root", "USER": "root", "LOGNAME": "root", "PATH": "/bin"}
+    named = User(uid=5, gid=5, name="games", home="/games")
+    assert dict(environment(caller, user=named)) == {"PATH": "/bin", "HOME": "/games", "USER": "games",
+                                                     "LOGNAME": "games"}
+    assert dict(environment(caller, user=User(uid=5, gid=5))) == {"PATH": "/bin", "HOME": "/"}

@@ -1,0 +1,115 @@
+"""Compiling is pure, and every plan is reviewed as text: one golden file per spec and host."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sandbox.drivers import choose, get
+from sandbox.errors import DriverUnavailable, SpecError
+from sandbox.host import Disk, Host, from_json
+from sandbox.init import wire
+from sandbox.options import make_spec
+from sandbox.spec import Spec
+from sandbox.steps import Where
+from sandbox.teach import explain, shell
+
+HERE = Path(__file__).parent
+HOSTS = {path.stem: from_json(path.read_text()) for path in sorted((HERE / "hosts").glob("*.json"))}
+DISKS = (Disk(path="/data", device="254:0", chain=("/data", "254:1 vda1", "254:0 vda")),
+         Disk(path="/dev/null", reason="not a block device"))
+
+
+def spec(**wishes: object) -> Spec:
+    return make_spec(["sh", "-c", "echo $HOME"], env={"PATH": "/usr/bin:/bin", "SECRET": "hunter2"}, best_effort=True,
+                     **wishes)
+
+
+SPECS: dict[str, Spec] = {
+    "plain": spec(),
+    "limits": spec(memory="64m", memory_swap="96m", cpus="0.333", pids_limit="20", timeout="5", cpu_time="2",
+                   cpuset_cpus="0", device_write_bps=["/data:1m"], ulimit=["nofile=64:128"], oom_group=True),
+    "weights": spec(cpu_shares="512", blkio_weight="100", cpu_burst="5000", memory_high="48m", memory_low="8m",
+                    swap_max="0", hugetlb=["2M:64M"], cgroup_conf=["memory.swap.high=16777216"]),
+}
+
+
+def with_disks(host: Host) -> Host:
+    from dataclasses import replace
+
+    return replace(host, disks=DISKS)
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("name", SPECS)
+def test_golden(name: str, host: str) -> None:
+    machine = with_disks(HOSTS[host])
+    driver, _ = choose("auto", machine)
+    text = explain.text(driver.compile(SPECS[name], machine, name="golden"), SPECS[name], machine) + "\n"
+    golden = HERE / "golden" / f"{name}-{host}.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(text)
+    assert text == golden.read_text(), f"review the change, then run UPDATE_GOLDEN=1 pytest {__file__}"
+
+
+@pytest.mark.parametrize("driver", ["cgroupfs", "none"])
+def test_compiling_touches_nothing(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = with_disks(HOSTS["debian13-v2"])
+    compiler = get(driver)
+    expected = compiler.compile(SPECS["limits"], machine, name="pure")  # imports are done by now
+
+    def poison(name: str) -> Callable[..., object]:
+        def touch(*args: object, **kwargs: object) -> object:
+            raise AssertionError(f"{name} was called")
+        return touch
+
+    for name in ("open", "stat", "lstat", "listdir", "mkdir", "getpid", "urandom", "access", "scandir", "readlink"):
+        monkeypatch.setattr(os, name, poison(f"os.{name}"))
+    monkeypatch.setattr(builtins, "open", poison("open"))
+    monkeypatch.setattr(socket, "socket", poison("socket"))
+    assert compiler.compile(SPECS["limits"], machine, name="pure") == expected
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("name", SPECS)
+def test_every_step_is_explained_and_crosses_the_wire(name: str, host: str) -> None:
+    machine = with_disks(HOSTS[host])
+    for driver in (choose("auto", machine)[0], get("none")):
+        plan = driver.compile(SPECS[name], machine, name="golden")
+        assert {step.op for step in plan.steps} <= set(explain.OPS)
+        for step in plan.steps:
+            if step.where is not Where.HOST:
+                assert wire.OPS[step.op][0] is step.where
+
+
+def test_secrets_are_masked() -> None:
+    machine = HOSTS["debian13-v2"]
+    plan = get("cgroupfs").compile(SPECS["plain"], machine, name="golden")
+    assert "hunter2" not in explain.text(plan, SPECS["plain"], machine)
+    assert "hunter2" not in json.dumps(explain.data(plan, SPECS["plain"], machine))
+    assert "hunter2" in explain.text(plan, SPECS["plain"], machine, show_env=True) + json.dumps(
+        explain.data(plan, SPECS["plain"], machine, show_env=True))
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_the_shell_form_is_a_shell_script(host: str) -> None:
+    import subprocess
+
+    machine = with_disks(HOSTS[host])
+    script = shell.script(choose("auto", machine)[0].compile(SPECS["limits"], machine, name="golden"))
+    assert subprocess.run(["sh", "-n"], input=script.encode(), check=False).returncode == 0
+
+
+def test_choosing() -> None:
+    assert choose("auto", HOSTS["hybrid"])[0].name == "cgroupfs"
+    assert choose("auto", HOSTS["none"])[0].name == "none"
+    with pytest.raises(DriverUnavailable, match="cgroupfs"):
+        choose("cgroupfs", HOSTS["none"])
+    with pytest.raises(SpecError, match="kubernetes"):
+        choose("kubernetes", HOSTS["hybrid"])

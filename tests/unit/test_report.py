@@ -1,0 +1,135 @@
+"""The verdict and the report: outcome, exit code, the sentence, the JSON and its schema."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+import sandbox
+from sandbox.errors import ExecError, LimitExceeded, SandboxError
+from sandbox.report import Outcome, Report, write_json
+from sandbox.spec import Limits, Spec
+from sandbox.steps import Limit, Plan, Read, Unmet
+from sandbox.usage import DiskUsage, Usage
+from sandbox.verdict import Ending, judge
+from sandbox.verify import reading
+
+SCHEMA = json.loads((Path(sandbox.__file__).parent / "report.schema.json").read_text())
+SPEC = Spec(argv=("work",), limits=Limits(memory=64 << 20, timeout=5.0, cpu_time=2.0))
+KILLED, SEGV = int(signal.SIGKILL), int(signal.SIGSEGV) | 0x80
+
+
+def plan(tmp_path: Path) -> Plan:
+    file = tmp_path / "memory.max"
+    file.write_text(f"{64 << 20}\n")
+    return Plan(driver="cgroupfs", name="box", steps=(), notes=("a note",),
+                unmet=(Unmet(realises="limits.memory_high", reason="no such file"),),
+                limits=(Limit(realises="limits.memory", asked="64m", applied=str(64 << 20), files=(str(file),),
+                              knob="memory", value=64 << 20, version=2, ancestors=(str(tmp_path / "above"),)),),
+                reads=(Read(figure="oom_kill", file="/c/memory.events.local", key="oom_kill"),
+                       Read(figure="memory_failures", file="/c/memory.events.local", key="max")))
+
+
+def report(tmp_path: Path, ending: Ending, **usage: Any) -> Report:
+    made = plan(tmp_path)
+    return judge(SPEC, made, ending, Usage(sources={"oom_kill": "/c/memory.events.local oom_kill"}, **usage),
+                 [reading(limit) for limit in made.limits], driver_reason="because", done=(), unmet=())
+
+
+@pytest.mark.parametrize(("ending", "usage", "outcome", "code", "number", "runner"), [
+    (Ending(status=0), {}, "exited", 0, None, 0),
+    (Ending(status=7 << 8), {}, "exited", 7, None, 7),
+    (Ending(status=124 << 8), {}, "exited", 124, None, 124),
+    (Ending(status=SEGV), {}, "signaled", None, 11, 139),
+    (Ending(status=KILLED), {}, "signaled", None, 9, 137),
+    (Ending(status=KILLED), {"oom_kill": 1, "memory_failures": 9}, "oom", None, 9, 137),
+    (Ending(status=137 << 8), {"oom_kill": 1}, "oom", 137, None, 137),
+    (Ending(status=0), {"oom_kill": 1}, "exited", 0, None, 0),
+    (Ending(status=KILLED, reason="wall_time", hard=True), {}, "wall_time", None, 9, 124),
+    (Ending(status=0, reason="wall_time"), {}, "wall_time", 0, None, 124),
+    (Ending(status=15, reason="cpu_time"), {}, "cpu_time", None, 15, 152),
+    (Ending(status=15, reason="killed"), {}, "killed", None, 15, 143),
+    (Ending(exec_error=(2, "work", False)), {}, "failed", None, None, 127),
+    (Ending(exec_error=(2, "/x/work", True)), {}, "failed", None, None, 126),
+    (Ending(exec_error=(13, "/x/work", True)), {}, "failed", None, None, 126),
+    (Ending(lost=True), {}, "failed", None, None, 125),
+])
+def test_verdict(tmp_path: Path, ending: Ending, usage: dict[str, int], outcome: str, code: int | None,
+                 number: int | None, runner: int) -> None:
+    found = report(tmp_path, ending, **usage)
+    assert (found.outcome, found.code, found.signal, found.exit_code) == (outcome, code, number, runner)
+    data = json.loads(json.dumps(found.to_json()))
+    jsonschema.validate(data, SCHEMA)
+    assert (data["outcome"], data["exit_code"], data["runner_exit_code"]) == (outcome, code, runner)
+
+
+def test_the_limit_is_blamed_only_if_it_was_hit(tmp_path: Path) -> None:
+    ending = Ending(status=KILLED)
+    hit = report(tmp_path, ending, oom_kill=1, memory_failures=3)
+    assert "its memory limit of 67108864 bytes was hit" in hit.why
+    assert "memory.events.local" in hit.why
+    assert "not because of a limit of this sandbox" in report(tmp_path, ending, oom_kill=1).why
+
+
+def test_an_ancestor_that_is_tighter_is_named(tmp_path: Path) -> None:
+    above = tmp_path / "above"
+    above.mkdir()
+    (above / "memory.max").write_text(f"{32 << 20}\n")
+    found = report(tmp_path, Ending(status=KILLED), oom_kill=1, memory_failures=3)
+    assert found.limits[0].binding == str(above / "memory.max")
+    assert str(above / "memory.max") in found.why
+    assert found.limits[0].enforced
+
+
+def test_a_limit_that_was_changed_during_the_run_is_not_enforced(tmp_path: Path) -> None:
+    made = plan(tmp_path)
+    Path(made.limits[0].files[0]).write_text("max\n")
+    found = judge(SPEC, made, Ending(status=0), Usage(), [reading(limit) for limit in made.limits], driver_reason="",
+                  done=(), unmet=())
+    assert not found.limits[0].enforced
+    assert found.limits[0].read_back == "max"
+
+
+def test_check_raises_what_happened(tmp_path: Path) -> None:
+    report(tmp_path, Ending(status=0)).check()
+    with pytest.raises(ExecError) as caught:
+        report(tmp_path, Ending(exec_error=(2, "work", False))).check()
+    assert caught.value.exit_code == 127
+    with pytest.raises(LimitExceeded):
+        report(tmp_path, Ending(status=0), oom_kill=1).check()
+    with pytest.raises(SandboxError, match="exited with 3"):
+        report(tmp_path, Ending(status=3 << 8)).check()
+
+
+def test_summary_names_what_matters(tmp_path: Path) -> None:
+    text = report(tmp_path, Ending(status=0), memory_peak=1 << 20, periods=9, throttled_periods=3, throttled_time=0.5,
+                  io=[DiskUsage(device="254:0", write_bytes=8 << 20)]).summary(verbose=True)
+    for part in ("1.0 MiB", "3 of 9 periods", "254:0", "8.0 MiB", "--memory-high", "a note"):
+        assert part in text
+
+
+def test_json_replaces_a_planted_symlink(tmp_path: Path) -> None:
+    victim, path = tmp_path / "victim", tmp_path / "report.json"
+    victim.write_text("precious")
+    path.symlink_to(victim)
+    write_json(report(tmp_path, Ending(status=0)), str(path))
+    assert victim.read_text() == "precious"
+    assert not path.is_symlink()
+    jsonschema.validate(json.loads(path.read_text()), SCHEMA)
+    assert [name for name in os.listdir(tmp_path) if name.startswith("report.json.")] == []
+
+
+def test_json_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SandboxError, match="nowhere"):
+        write_json(report(tmp_path, Ending(status=0)), str(tmp_path / "nowhere" / "report.json"))
+
+
+def test_every_outcome_and_figure_is_in_the_schema() -> None:
+    assert set(SCHEMA["properties"]["outcome"]["enum"]) == {str(one) for one in Outcome}
+    assert set(SCHEMA["properties"]["usage"]["properties"]) == set(Usage.__dataclass_fields__)

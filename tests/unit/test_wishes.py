@@ -1,0 +1,89 @@
+"""From limits to values: percents, pages, quota rounding, swap in both units, and what cannot be done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sandbox.host import Hierarchy, Host
+from sandbox.options import make_spec
+from sandbox.steps import Unmet
+from sandbox.wishes import Wish, wishes
+
+V1_FILES = ("cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares", "memory.limit_in_bytes",
+            "memory.memsw.limit_in_bytes", "memory.soft_limit_in_bytes", "pids.max", "blkio.bfq.weight")
+V1 = Host(kernel="6.18", cgroup_mode="v1", memory_total=1 << 30, swap_total=1 << 30, hierarchies=(
+    Hierarchy(version=1, controllers=("cpu", "memory", "pids", "blkio"), mount="/c",
+              usable=("cpu", "memory", "pids", "blkio"), files=V1_FILES),))
+V2 = Host(kernel="6.12", cgroup_mode="v2", memory_total=1 << 30, swap_total=1 << 30, hierarchies=(
+    Hierarchy(version=2, controllers=("cpu", "memory", "pids", "io"), mount="/c", usable=("cpu", "memory", "pids")),))
+
+
+def values(host: Host, **limits: object) -> dict[str, object]:
+    found, _ = wishes(make_spec(["true"], **limits).limits, host)
+    return {wish.knob.field: wish.value for wish in found}
+
+
+def only(host: Host, **limits: object) -> Wish | Unmet:
+    found, unmet = wishes(make_spec(["true"], **limits).limits, host)
+    (one,) = (*found, *unmet)
+    return one
+
+
+@pytest.mark.parametrize(("cpus", "quota", "period"), [
+    ("0.5", 50000, 100000), ("1.5", 150000, 100000), ("0.333", 33300, 100000), ("0.01", 1000, 100000),
+    ("0.005", 1000, 200000), ("0.001", 1000, 1000000),
+])
+def test_quota(cpus: str, quota: int, period: int) -> None:
+    assert values(V2, cpus=cpus) == {"cpus": (quota, period)}
+
+
+def test_percent_of_memory_in_whole_pages() -> None:
+    assert values(V2, memory="10%", swap_max="max") == {"memory": (1 << 30) // 10 // 4096 * 4096, "swap_max": "max"}
+
+
+@pytest.mark.parametrize(("limits", "v1", "v2"), [
+    ({"memory": "64m", "memory_swap": "96m"}, 96 << 20, 32 << 20),
+    ({"memory": "64m", "memory_swap": "64m"}, 64 << 20, 0),
+    ({"memory": "64m", "memory_swap": "-1"}, "max", "max"),
+    ({"memory": "64m", "swap_max": "0"}, 64 << 20, 0),
+    ({"memory": "64m", "swap_max": "16m"}, 80 << 20, 16 << 20),
+    ({"memory": "64m"}, 128 << 20, 64 << 20),
+])
+def test_swap_means_the_same_on_both_versions(limits: dict[str, str], v1: object, v2: object) -> None:
+    assert values(V1, **limits)["swap_max"] == v1
+    assert values(V2, **limits)["swap_max"] == v2
+
+
+def test_no_swap_limit_is_invented_where_there_is_no_swap() -> None:
+    assert "swap_max" not in values(replace(V2, swap_total=0), memory="64m")
+
+
+@pytest.mark.parametrize(("host", "limits", "words"), [
+    (V1, {"memory_high": "64m"}, ("memory.high", "memory", "v1")),
+    (V1, {"swap_max": "1m"}, ("memory.memsw.limit_in_bytes",)),
+    (V1, {"cpu_burst": "1000"}, ("cpu.cfs_burst_us", "kernel")),
+    (V1, {"cpuset_cpus": "0"}, ("cpuset",)),
+    (V2, {"memory_swappiness": "10"}, ("memory.swappiness",)),
+    (V2, {"io_weight": "100"}, ("io.weight", "io controller", "/c/")),
+    (V2, {"device_read_bps": ["/x:1m"]}, ("/x",)),
+    (V2, {"hugetlb": ["2M:4M"]}, ("hugetlb.2MB.max",)),
+])
+def test_what_cannot_be_done_names_file_and_remedy(host: Host, limits: dict[str, object],
+                                                   words: tuple[str, ...]) -> None:
+    unmet = only(host, **limits)
+    assert isinstance(unmet, Unmet)
+    assert unmet.remedy
+    for word in words:
+        assert word in unmet.reason
+
+
+def test_shares_and_weights_convert_and_say_so() -> None:
+    shares = only(V2, cpu_shares="512")
+    assert isinstance(shares, Wish)
+    assert (shares.value, shares.realises) == (59, "limits.cpu_shares")
+    assert "512" in shares.note
+    assert values(V1, cpu_shares="512") == {"cpu_weight": 512}
+    assert values(V1, cpu_weight="100") == {"cpu_weight": 1024}
+    assert values(V1, io_weight="100") == {"io_weight": 500}
