@@ -1,0 +1,185 @@
+"""``sandbox``: the commands, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from sandbox.errors import SandboxError, SpecError
+from sandbox.spec import Spec
+
+from .flags import GroupedHelp, with_flags
+from .messages import complain, emit, emit_json
+
+PARENT = os.getppid()
+
+# The first word that is no flag begins the command; all flags after it are the command's own.
+COMMAND_FIRST = {"allow_interspersed_args": False, "help_option_names": ["--help"]}
+
+Argv = Annotated[list[str] | None, typer.Argument(metavar="COMMAND [ARG]...", show_default=False)]
+Profile = Annotated[str | None, typer.Option(metavar="NAME", help="take the profile of this name from the config",
+                                             rich_help_panel="Placement", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="machine-readable, on stdout", show_default=False)]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from sandbox import __version__
+
+        emit(f"sandbox {__version__}")
+        raise typer.Exit
+
+
+def root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, show_default=False,
+                                               help="print the version")] = False) -> None:
+    """Run a command under limits, and say what happened."""
+
+
+def run(
+    argv: Argv = None,
+    profile: Profile = None,
+    json: Annotated[str | None, typer.Option("--json", metavar="FILE|-", rich_help_panel="Report", show_default=False,
+                                             help="write the report there; - is stdout")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", rich_help_panel="Report", show_default=False,
+                                          help="print the report's summary in any case")] = False,
+    die_with_parent: Annotated[bool, typer.Option("--die-with-parent/--no-die-with-parent", rich_help_panel="Time",
+                                                  help="stop when the caller dies", show_default=False)] = True,
+    **wishes: Any,
+) -> int:
+    """Run COMMAND under limits. The exit code is its own, 128+n for a signal, 124 for --timeout, 125 for our errors."""
+    spec = _spec(argv, profile, wishes)
+    from .foreground import run
+
+    return run(spec, json=json, verbose=verbose, parent=PARENT if die_with_parent else None)
+
+
+def explain(
+    argv: Argv = None,
+    profile: Profile = None,
+    json: Json = False,
+    host: Annotated[str | None, typer.Option(metavar="FILE", show_default=False,
+                                             help="for another machine: its saved `sandbox info --json`")] = None,
+    format: Annotated[str, typer.Option(metavar="text|sh", show_default=False,
+                                        help="sh: as commands to type by hand")] = "text",
+    show_env: Annotated[bool, typer.Option("--show-env", show_default=False,
+                                           help="print the variables' values too")] = False,
+    **wishes: Any,
+) -> int:
+    """Print each step `run` would take. Touches nothing; takes the flags of `run`."""
+    spec = _spec(argv, profile, wishes)
+    from .explain import explain
+
+    explain(spec, host_file=host, format="json" if json else format, show_env=show_env)
+    return 0
+
+
+def info(json: Json = False) -> int:
+    """Print what this machine offers for limits."""
+    from sandbox.drivers import choose
+    from sandbox.host import probe, to_json
+
+    host = probe(detail=True)
+    if json:
+        emit(to_json(host))
+        return 0
+    from sandbox import config
+    from sandbox.teach.info import text
+
+    driver, reason = choose(str(config.defaults(os.environ).get("driver", "auto")), host)
+    emit(text(host, driver.name, reason))
+    return 0
+
+
+def gc(json: Json = False) -> int:
+    """Remove what killed runners left."""
+    from sandbox.gc import collect
+
+    removed = collect()
+    if json:
+        emit_json({"removed": list(removed)})
+    elif removed:
+        emit("\n".join(removed))
+    return 0
+
+
+def _spec(argv: list[str] | None, profile: str | None, wishes: dict[str, Any]) -> Spec:
+    from sandbox import config
+    from sandbox.options import make_spec
+
+    merged = config.defaults(os.environ, profile)
+    # A flag that was not given is None, or an empty list if it can be repeated.
+    config.overlay(merged, {name: value for name, value in wishes.items() if value not in (None, [])})
+    return make_spec(argv or [], **merged)
+
+
+COMMANDS: dict[str, Callable[..., int]] = {"run": run, "explain": explain, "info": info, "gc": gc}
+
+
+def application(word: str) -> typer.Typer:
+    """The typer application; of its commands just ``word`` when it is one of them, for each costs start-up time."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.callback()(root)
+    for name in (word,) if word in COMMANDS else COMMANDS:
+        command = COMMANDS[name]
+        if command in (run, explain):
+            app.command(name, cls=GroupedHelp, context_settings=COMMAND_FIRST)(with_flags(command))
+        else:
+            app.command(name)(command)
+    return app
+
+
+def main() -> NoReturn:
+    """Entry point of the console script."""
+    _open_standard_files()
+    code = _exit_code()
+    # Everything is written and closed; taking the interpreter down in order would cost each run another 8 ms.
+    os._exit(code)
+
+
+def _exit_code() -> int:
+    app = application(next(iter(sys.argv[1:]), ""))
+    try:
+        code = typer.main.get_command(app).main(prog_name="sandbox", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except SandboxError as error:
+        complain(error.message, error.hint, one_line=isinstance(error, SpecError))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        complain(str(error))
+        return 125
+    except Exception as error:
+        # typer vendors click from 0.26 on and depends on it before, so its classes have no one name to import.
+        if not hasattr(error, "format_message"):
+            sys.excepthook(*sys.exc_info())
+            return SandboxError.exit_code
+        complain(*_usage_error(error), one_line=True)
+        return 2
+
+
+def _usage_error(error: Any) -> tuple[str, str]:
+    name = getattr(error, "option_name", None)
+    if type(error).__name__ != "NoSuchOption" or not name:
+        return error.format_message().rstrip("."), "see sandbox --help"
+    from sandbox.options import suggest
+
+    known = [flag for parameter in error.ctx.command.params for flag in parameter.opts + parameter.secondary_opts]
+    return f"there is no flag {name}", suggest(name, known) or f"see {error.ctx.command_path} --help"
+
+
+def _open_standard_files() -> None:
+    """Fill closed ones of fds 0 to 2 with /dev/null, before another file takes their number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""``sandbox run``: start the workload, pass signals and the terminal through, report how it ended."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from sandbox.spec import Spec
+
+from .messages import escaped_lines, say
+from .signals import ENDING, PASSED, Signals
+
+if TYPE_CHECKING:
+    from sandbox.process import Process
+    from sandbox.report import Report
+
+    from .terminal import Terminal
+
+
+def run(spec: Spec, *, json: str | None, verbose: bool, parent: int | None) -> int:
+    """Run ``spec`` in the foreground.
+
+    :param json: file for the report, ``-`` for stdout.
+    :param verbose: print the summary in any case, not only when a limit ended the run.
+    :param parent: the process that started us, to stop when it dies; None to outlive it.
+    :raises SpecError: when the report could not be written at the end.
+    :return: exit code for the runner.
+    """
+    if json is not None and json != "-":
+        from sandbox.report import check_target
+
+        check_target(json)
+    # First of all: a signal from here on must stop the workload in good order, not us in the midst of it.
+    signals = Signals(ENDING | PASSED | ({signal.SIGCONT} if spec.tty else set()))
+    if parent is not None:
+        follow(parent)
+    from sandbox.process import Sandbox
+
+    with ExitStack() as stack:
+        terminal = None
+        if spec.tty:
+            from .terminal import Terminal
+
+            terminal = stack.enter_context(Terminal(spec.user))
+        box = stack.enter_context(Sandbox(spec))
+        slave = terminal.slave if terminal else None
+        process = box.start(stdin=slave, stdout=slave, stderr=slave)
+        Foreground(process, signals, terminal, spec.stop_timeout).wait()
+    return tell(box.report, json=json, verbose=verbose)
+
+
+def follow(parent: int) -> None:
+    """Have SIGTERM sent to us when our parent (the thread that started us, prctl(2)) dies."""
+    import prctl
+
+    prctl.set_pdeathsig(signal.SIGTERM)
+    if os.getppid() != parent:  # it died before we asked
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def tell(report: Report, *, json: str | None, verbose: bool) -> int:
+    """Write the report where it was asked for, and the summary when it matters."""
+    if verbose or report.limit_ended or report.outcome == "failed":
+        say("sandbox: " + escaped_lines(report.summary(verbose=verbose)))
+    if json is not None:
+        from sandbox.report import write_json
+
+        write_json(report, json)
+    return report.exit_code
+
+
+class Foreground:
+    """The loop between the start of the workload and its end.
+
+    :param process: the workload.
+    :param signals: those that come to us.
+    :param terminal: its pty, None when it has our stdin, stdout and stderr.
+    :param grace: seconds from the first signal that asks for the end to the kill.
+    """
+
+    def __init__(self, process: Process, signals: Signals, terminal: Terminal | None, grace: float) -> None:
+        self._process = process
+        self._signals = signals
+        self._terminal = terminal
+        self._grace = grace
+        self._kill_at: float | None = None
+        self._asked = 0
+
+    def wait(self) -> None:
+        """Until the workload has ended and its output is written."""
+        while True:
+            ended = self._process.poll() is not None
+            written = self._terminal is None or self._terminal.relay()
+            if ended and (written or self._asked):
+                return
+            self._sleep(watch_process=not ended)
+            for number, by_kernel in self._signals.read():
+                self._handle(number, by_kernel)
+            if self._kill_at is not None and time.monotonic() >= self._kill_at:
+                self._process.kill()
+                self._kill_at = None
+
+    def _sleep(self, *, watch_process: bool) -> None:
+        poll = select.poll()
+        poll.register(self._signals.fileno(), select.POLLIN)
+        if watch_process:
+            poll.register(self._process.fileno(), select.POLLIN)
+        if self._terminal is not None:
+            self._terminal.register(poll)
+        poll.poll(None if self._kill_at is None else max(0.0, self._kill_at - time.monotonic()) * 1000 + 1)
+
+    def _handle(self, number: int, by_kernel: bool) -> None:
+        if self._terminal is not None and number in (signal.SIGWINCH, signal.SIGCONT):
+            self._terminal.resize()
+            if number == signal.SIGCONT:
+                self._terminal.resume()
+        elif self._terminal is None and by_kernel:
+            pass  # the terminal sent it to the workload as well, which is in our process group
+        elif number in PASSED:
+            self._process.send_signal(number)
+        else:
+            self._end(number)
+
+    def _end(self, number: int) -> None:
+        """The first time ask the workload for its end, by the signal we got; the second time kill it.
+
+        SIGTERM is what service managers and ``--die-with-parent`` send us: it means a soft stop, by ``--stop-signal``.
+        """
+        self._asked += 1
+        if self._asked > 1:
+            self._process.kill()
+        elif number == signal.SIGTERM:
+            self._process.stop()
+        else:
+            self._process.send_signal(number)
+            if number != signal.SIGQUIT:
+                self._kill_at = time.monotonic() + self._grace

@@ -1,0 +1,52 @@
+"""Signals to the runner, read as data."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import struct
+from collections.abc import Iterable
+
+SI_KERNEL = 0x80
+"""``ssi_code`` of a signal the kernel raised itself, such as the terminal's on Ctrl-C."""
+ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
+PASSED = frozenset({signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH})
+_SIGINFO_SIZE = 128
+
+
+class Signals:
+    """A signalfd(2) for the signals the runner cares about, which are blocked from here on.
+
+    Python has no signalfd, and its handlers do not tell ``si_code``. That is needed: a Ctrl-C reaches the whole
+    process group of the terminal, the workload included, and passing it on would deliver it twice.
+
+    :param numbers: what to read.
+    :raises OSError: when the kernel refuses.
+    """
+
+    def __init__(self, numbers: Iterable[int]) -> None:
+        chosen = frozenset(numbers)
+        signal.pthread_sigmask(signal.SIG_BLOCK, chosen)
+        mask = (ctypes.c_uint64 * 16)(sum(1 << (number - 1) for number in chosen))
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._fd: int = libc.signalfd(-1, mask, os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._fd < 0:
+            raise OSError(ctypes.get_errno(), "signalfd")
+
+    def fileno(self) -> int:
+        """Readable when a signal has come."""
+        return self._fd
+
+    def read(self) -> list[tuple[int, bool]]:
+        """The signals that came: number, and whether the kernel (the terminal) sent it. Does not block."""
+        try:
+            data = os.read(self._fd, 16 * _SIGINFO_SIZE)
+        except BlockingIOError:
+            return []
+        records = (struct.unpack_from("=Iii", data, offset) for offset in range(0, len(data), _SIGINFO_SIZE))
+        return [(number, code == SI_KERNEL) for number, _, code in records]
+
+    def close(self) -> None:
+        """Close the fd. The signals stay blocked: what comes now must not cut off the report."""
+        os.close(self._fd)
