@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from sandbox.box import compile_plan, probe_for
 from sandbox.errors import SpecError
 from sandbox.host import Host, from_json
-from sandbox.process import compile_plan, probe_for
 from sandbox.spec import Spec
 from sandbox.steps import Plan, masked
 

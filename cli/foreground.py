@@ -38,7 +38,7 @@ def run(spec: Spec, *, json: str | None, verbose: bool, parent: int | None) -> i
     signals = Signals(ENDING | PASSED | ({signal.SIGCONT} if spec.tty else set()))
     if parent is not None:
         follow(parent)
-    from sandbox.process import Sandbox
+    from sandbox.box import Sandbox
 
     with ExitStack() as stack:
         terminal = None

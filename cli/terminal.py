@@ -53,7 +53,8 @@ class Terminal:
     def resume(self) -> None:
         """Make our terminal raw, at the start and after the shell had it back."""
         if self._attributes is not None:
-            tty.setraw(0, termios.TCSADRAIN)
+            with contextlib.suppress(termios.error):  # it may be gone, and its SIGCONT the news of that
+                tty.setraw(0, termios.TCSADRAIN)
 
     def resize(self) -> None:
         """Copy our window's size; the kernel tells the workload by SIGWINCH."""

@@ -22,6 +22,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .box import Sandbox
     from .errors import (
         CgroupError,
         CleanupError,
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
         Unsupported,
     )
     from .host import Host, probe
+    from .launcher import Launcher, plan, run, run_async
     from .options import make_spec
-    from .process import Event, Launcher, Process, Sandbox, plan, run, run_async
+    from .process import Event, Process
     from .report import Outcome, Report
     from .spec import Limits, Spec
     from .steps import Plan, Step, Unmet
@@ -51,7 +53,9 @@ _HOMES = {
     "host": ("Host", "probe"),
     "options": ("make_spec",),
     "steps": ("Plan", "Step", "Unmet"),
-    "process": ("Event", "Launcher", "Process", "Sandbox", "plan", "run", "run_async"),
+    "box": ("Sandbox",),
+    "launcher": ("Launcher", "plan", "run", "run_async"),
+    "process": ("Event", "Process"),
     "report": ("Outcome", "Report"),
     "spec": ("Limits", "Spec"),
     "usage": ("Usage",),

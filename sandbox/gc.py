@@ -14,7 +14,9 @@ from contextlib import suppress
 
 from .cgroup.group import Cgroup
 from .drivers.cgroupfs import PREFIX
+from .errors import SpecError
 from .host import Host
+from .spec import check_name
 
 GRACE = 10.0
 """Seconds a thing without an owner is left alone: a sandbox that is just starting has cgroups before its claim."""
@@ -63,8 +65,17 @@ def _claim(path: str, fd: int) -> Iterator[str]:
 
 
 def _is_ours(directory: str) -> bool:
-    """A state file names absolute paths with our prefix; anything else in it was not written by us."""
-    return directory.startswith("/") and os.path.basename(directory).startswith(PREFIX) and ".." not in directory
+    """A state file names absolute paths that end in a name of ours; anything else in it was not written by us."""
+    return directory.startswith("/") and "/../" not in directory and _has_our_name(os.path.basename(directory))
+
+
+def _has_our_name(name: str) -> bool:
+    """Our prefix alone is not enough: systemd's units are called ``sandbox-lab.service`` and the like, too."""
+    try:
+        check_name(name.removeprefix(PREFIX))
+    except SpecError:
+        return False
+    return name.startswith(PREFIX)
 
 
 def _orphans(host: Host) -> Iterator[str]:
@@ -75,7 +86,7 @@ def _orphans(host: Host) -> Iterator[str]:
         parent = tree.mount + tree.parent.rstrip("/")
         for name in _names(parent):
             directory = f"{parent}/{name}"
-            if name.startswith(PREFIX) and _is_orphan(host, directory, name.removeprefix(PREFIX)):
+            if _has_our_name(name) and _is_orphan(host, directory, name.removeprefix(PREFIX)):
                 Cgroup((directory,)).remove()
                 yield directory
 

@@ -16,6 +16,11 @@ MAX_ID = 2**32 - 2
 """4294967295 means "leave it" to setresuid(2)."""
 
 
+def is_kept(name: str) -> bool:
+    """Whether a variable is on the allow-list: known, and no secret."""
+    return name in KEPT or name.startswith("LC_")
+
+
 def lookup(text: str) -> User:
     """``USER[:GROUP]``, each a name or a number.
 
@@ -85,7 +90,7 @@ def environment(caller: Mapping[str, str], assignments: Iterable[str] = (), file
     :raises SpecError: when an assignment has no name, or a file cannot be read.
     """
     result = {"PATH": DEFAULT_PATH}
-    result |= {name: value for name, value in caller.items() if name in KEPT or name.startswith("LC_")}
+    result |= {name: value for name, value in caller.items() if is_kept(name)}
     if user is not None:
         for name in ("USER", "LOGNAME"):
             result.pop(name, None)

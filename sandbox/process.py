@@ -1,4 +1,4 @@
-"""Running a plan: :class:`Sandbox`, the :class:`Process` in it, and short forms such as :func:`run`."""
+"""The command in its sandbox while it runs, and the report once it has ended: :class:`Process`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from types import TracebackType
+from errno import EEXIST, EINVAL
 from typing import NamedTuple
 
 from .cgroup.group import Cgroup
-from .drivers import choose
-from .errors import MountError, NamespaceError, SandboxError, StepError, Unsupported
+from .errors import MountError, NamespaceError, StepError
 from .execute import Executor
-from .host import Host
 from .launch import Guard, Record
 from .report import Report
-from .spec import DeviceRate, Spec, flag_of
+from .spec import Spec
 from .steps import Plan, Step
 from .usage import Usage, add_samples, collect
 from .verdict import Ending, judge
@@ -37,167 +35,6 @@ class Event(NamedTuple):
     kind: str
     time: float | None = None
     detail: str = ""
-
-
-def probe_for(spec: Spec) -> Host:
-    """The Host, with what this very Spec needs to know of it: its disks and its parent cgroup."""
-    from .host import probe
-
-    return probe(paths=tuple(dict.fromkeys(rate.path for rate in rates(spec))), cgroup_parent=spec.cgroup_parent)
-
-
-def rates(spec: Spec) -> tuple[DeviceRate, ...]:
-    """Every wish that is about a disk."""
-    limits = spec.limits
-    return (*limits.device_read_bps, *limits.device_write_bps, *limits.device_read_iops, *limits.device_write_iops,
-            *limits.blkio_weight_device)
-
-
-def compile_plan(spec: Spec, host: Host, *, name: str = "") -> tuple[Plan, str]:
-    """The plan for ``spec`` on ``host`` and why its driver was chosen.
-
-    :param name: name of the sandbox if the Spec has none; random when empty.
-    :raises DriverUnavailable: the wanted driver cannot be used.
-    """
-    driver, reason = choose(spec.driver, host)
-    return driver.compile(spec, host, name=spec.name or name or os.urandom(5).hex()), reason
-
-
-class Sandbox:
-    """One run of one Spec. A context manager: leaving it kills what still runs and removes everything.
-
-    ::
-
-        with Sandbox(spec) as box:
-            process = box.start()
-            process.wait()
-        print(box.report.outcome)
-
-    :param spec: what to run.
-    :param host: facts about the machine; probed when None.
-    :raises Unsupported: on entry, when a limit cannot be enforced here and the Spec is not ``best_effort``.
-    """
-
-    def __init__(self, spec: Spec, *, host: Host | None = None) -> None:
-        self.spec = spec
-        self.host = host
-        self._process: Process | None = None
-        self._plan: Plan | None = None
-        self._driver_reason = ""
-
-    def __enter__(self) -> Sandbox:
-        self.host = self.host or probe_for(self.spec)
-        _collect_once(self.host)
-        self._plan, self._driver_reason = compile_plan(self.spec, self.host)
-        if self._plan.unmet and not self.spec.best_effort:
-            raise _refusal(self._plan)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            self._process.wait()
-
-    @property
-    def plan(self) -> Plan:
-        """The compiled plan.
-
-        :raises SandboxError: outside the ``with`` block.
-        """
-        if self._plan is None:
-            raise SandboxError("the sandbox has no plan yet", hint="use it in a `with` block")
-        return self._plan
-
-    def start(self, *, stdin: int | None = None, stdout: int | None = None, stderr: int | None = None) -> Process:
-        """Make the cgroup, set and verify the limits, and start the command. Once per Sandbox.
-
-        :param stdin: fd for the command's standard input; None passes the caller's on. Likewise the others.
-        :raises StepError: a step failed; everything is removed again.
-        """
-        if self._process is not None:
-            raise SandboxError("the sandbox was started before", hint="make a new Sandbox for each run")
-        executor = Executor(self.plan, (stdin, stdout, stderr), best_effort=self.spec.best_effort)
-        try:
-            executor.run()
-        except BaseException as error:
-            cause = _abandon(executor)
-            if cause is not None:
-                raise cause from error
-            raise
-        assert executor.guard is not None
-        self._process = Process(self.spec, self.plan, executor, executor.guard, self._driver_reason)
-        self._process.wait_started()
-        return self._process
-
-    @property
-    def report(self) -> Report:
-        """The report, once the command has ended.
-
-        :raises SandboxError: before.
-        """
-        if self._process is None or self._process.report is None:
-            raise SandboxError("the sandbox has not ended yet", hint="wait() for its process")
-        return self._process.report
-
-    def usage(self) -> Usage:
-        """What it has used so far."""
-        return collect(self.plan.reads)
-
-    def events(self) -> Iterator[Event]:
-        """Yield what happens until the run has ended; waits for it."""
-        if self._process is None:
-            raise SandboxError("the sandbox was not started", hint="call start() first")
-        return self._process.events()
-
-
-_collected = threading.Lock()
-
-
-def _collect_once(host: Host) -> None:
-    """Once per process, remove what dead sandboxes left. What will not go is for `sandbox gc` to tell of."""
-    if _collected.acquire(blocking=False):
-        from .gc import collect
-
-        with suppress(SandboxError):
-            collect(host)
-
-
-def _refusal(plan: Plan) -> Unsupported:
-    first, *rest = plan.unmet
-    more = f" (and {len(rest)} more: {', '.join(sorted({flag_of(one.realises) for one in rest}))})" if rest else ""
-    return Unsupported(f"{flag_of(first.realises)} cannot be enforced here: {first.reason}{more}",
-                       hint=first.remedy or "run with --best-effort")
-
-
-def _abandon(executor: Executor) -> StepError | None:
-    """A host step failed: the guard removes what was made. Returns a failure of its own, which came before."""
-    if executor.guard is None:
-        return None
-    guard, failure = executor.guard, None
-    if executor.foreign:
-        guard.send("keep")  # a cgroup of that name is somebody else's, and the guard would remove it
-    guard.send("kill")
-    with suppress(EOFError):
-        while (record := guard.receive()) is not None and record.kind != "done":
-            if record.kind == "failed":
-                failure = _step_failure(executor.plan, *map(int, record.words[:2]))
-    guard.send("bye")
-    guard.reap()
-    if executor.foreign and failure is None:
-        _remove(executor.plan, executor.made)
-    return failure
-
-
-def _remove(plan: Plan, cgroups: Sequence[str]) -> None:
-    """What the guard does in its CLEANUP steps, when it cannot or must not."""
-    cgroup = Cgroup(tuple(cgroups))
-    cgroup.kill()
-    cgroup.remove()
-    for step in plan.steps:
-        if step.op == "unlink":
-            with suppress(FileNotFoundError):
-                os.unlink(str(step.args[0]))
 
 
 class Process:
@@ -341,8 +178,7 @@ class Process:
         self._ending.exec_error = (errno, paths[min(candidate, len(paths) - 1)], bool(exists))
 
     def _on_failed(self, record: Record) -> None:
-        number, errno = int(record.words[0]), int(record.words[1])
-        self._failure = self._failure or _step_failure(self._plan, number, errno)
+        self._failure = self._failure or step_failure(self._plan, record)
 
     def _on_sample(self, record: Record) -> None:
         self._samples[record.words[0]] = int(record.words[1])
@@ -372,7 +208,7 @@ class Process:
             os.close(self._pidfd)
             self._pidfd = None
         if not self._guard.reap():  # it was killed, or nobody knows
-            _remove(self._plan, [str(step.args[0]) for step in self._plan.steps if step.op == "remove"])
+            remove(self._plan, [str(step.args[0]) for step in self._plan.steps if step.op == "remove"])
         self.report = report
 
     def _complete(self) -> Usage:
@@ -400,16 +236,19 @@ def _fill_from_rusage(usage: Usage, words: Sequence[int]) -> None:
         usage.sources["cpu_time"] = usage.sources["cpu_user"]
 
 
-def _step_failure(plan: Plan, number: int, errno: int) -> StepError:
+def step_failure(plan: Plan, record: Record) -> StepError:
     """The error for a step that sandbox-init could not carry out."""
+    number, errno, where = int(record.words[0]), int(record.words[1]), record.words[2]
     if not number:
-        return StepError("sandbox-init does not understand the plan", errno=errno,
-                         hint="rebuild it: make")
+        return StepError(f"sandbox-init failed as the {where}", errno=errno,
+                         hint="rebuild it: make" if where == "wire" else "")
     step = plan.steps[number - 1]
     kind = {"mount": MountError, "clone3": NamespaceError, "id_map": NamespaceError}.get(step.op, StepError)
     hint = ""
-    if step.op == "claim" and errno == 17:
+    if step.op == "claim" and errno == EEXIST:
         hint = f"a sandbox named {plan.name} is running; choose another --name"
+    elif step.op == "mount" and errno == EINVAL:
+        hint = "in a plain chroot / is no mount point: bind it on itself first, mount --bind NEWROOT NEWROOT"
     elif step.op == "chdir":
         hint = "give a --workdir that exists and may be entered"
     return kind(f"step {number} {step.op} {_words(step)}", errno=errno, number=number, hint=hint)
@@ -429,91 +268,12 @@ def _pid_of(pidfd: int) -> int | None:
     return None
 
 
-# -- short forms ---------------------------------------------------------------------------------------------------
-
-def plan(spec: Spec, *, host: Host | None = None) -> Plan:
-    """What a run of ``spec`` would do, without doing it.
-
-    :param host: facts about the machine, e.g. another one's; this one is probed when None.
-    :raises DriverUnavailable: the wanted driver cannot be used.
-    """
-    return compile_plan(spec, host or probe_for(spec))[0]
-
-
-def run_spec(spec: Spec, *, host: Host | None = None) -> Report:
-    """Run ``spec`` to its end with the caller's standard streams.
-
-    :raises Unsupported: a limit cannot be enforced here.
-    :raises StepError: a step failed.
-    """
-    with Sandbox(spec, host=host) as box:
-        box.start().wait()
-    return box.report
-
-
-def run(argv: Sequence[str | os.PathLike[str]], **wishes: object) -> Report:
-    """Run a command under limits and wait for it.
-
-    :param argv: the command.
-    :param wishes: the flags of ``sandbox run`` with underscores, as text or as numbers: ``memory="512M", cpus=1.5``.
-    :raises SpecError: a value is malformed.
-    :raises Unsupported: a limit cannot be enforced here.
-    :raises StepError: a step failed.
-    """
-    from .options import make_spec
-
-    return run_spec(make_spec(argv, **wishes))
-
-
-async def run_async(argv: Sequence[str | os.PathLike[str]], **wishes: object) -> Report:
-    """:func:`run` for asyncio: the loop goes on meanwhile; cancelling it kills the sandbox and cleans up."""
-    import asyncio
-
-    from .options import make_spec
-
-    loop = asyncio.get_running_loop()
-    with Sandbox(make_spec(argv, **wishes)) as box:
-        process = box.start()
-        ended = asyncio.Event()
-
-        def take() -> None:
-            if process.poll() is not None:
-                ended.set()
-                loop.remove_reader(fd)
-
-        fd = process.fileno()
-        loop.add_reader(fd, take)
-        try:
-            take()
-            await ended.wait()
-        finally:
-            loop.remove_reader(fd)
-    return box.report
-
-
-class Launcher:
-    """What many launches share: the facts about the host. A context manager; safe from any thread.
-
-    :param host: facts to use; probed once when None.
-    """
-
-    def __init__(self, host: Host | None = None) -> None:
-        self._host = host
-
-    def __enter__(self) -> Launcher:
-        if self._host is None:
-            from .host import probe
-
-            self._host = probe()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
-        self._host = None
-
-    def run(self, argv: Sequence[str | os.PathLike[str]], **wishes: object) -> Report:
-        """As :func:`run`, without looking at the machine again."""
-        from .options import make_spec
-
-        spec = make_spec(argv, **wishes)
-        return run_spec(spec, host=None if rates(spec) or spec.cgroup_parent else self._host)
+def remove(plan: Plan, cgroups: Sequence[str]) -> None:
+    """What the guard does in its CLEANUP steps, when it cannot or must not."""
+    cgroup = Cgroup(tuple(cgroups))
+    cgroup.kill()
+    cgroup.remove()
+    for step in plan.steps:
+        if step.op == "unlink":
+            with suppress(FileNotFoundError):
+                os.unlink(str(step.args[0]))

@@ -143,9 +143,12 @@ class Plan(NamedTuple):
 
 
 def masked(step: Step) -> tuple[Arg, ...]:
-    """The arguments of a step with the values of the environment masked: they may be secrets."""
+    """The arguments of a step, without the values of variables that are not on the allow-list: they may be secrets."""
     if step.op != "execve":
         return step.args
+    from .identity import is_kept
+
     paths, argv, env = step.args
     assert isinstance(env, tuple)
-    return (paths, argv, tuple(f"{entry.partition('=')[0]}=***" for entry in env))
+    pairs = (entry.partition("=") for entry in env)
+    return (paths, argv, tuple(f"{name}={value if is_kept(name) else '***'}" for name, _, value in pairs))

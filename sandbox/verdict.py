@@ -118,13 +118,12 @@ def _why_oom(plan: Plan, usage: Usage, readings: Sequence[Reading]) -> str:
     source = usage.sources.get("oom_kill", "")
     count = f"the kernel killed {usage.oom_kill} process(es) for memory"
     said = f"{count} ({source} is {usage.oom_kill})"
-    found = next((pair for pair in zip(plan.limits, readings, strict=True) if pair[0].knob == "memory"), None)
-    if found is None or not usage.memory_failures:
-        return f"{said}, but not because of a limit of this sandbox"
-    limit, reading = found
-    if reading.binding not in ("", limit.files[-1]):
-        return f"the memory limit in {reading.binding} was hit and {said}"
-    return f"its memory limit of {limit.applied} bytes was hit and {said}"
+    for limit, reading in zip(plan.limits, readings, strict=True):
+        if limit.knob == "memory" and reading.binding not in ("", limit.files[-1]):
+            return f"the memory limit in {reading.binding} was hit and {said}"
+        if limit.knob == "memory" and usage.memory_failures:
+            return f"its memory limit of {limit.applied} bytes was hit and {said}"
+    return f"{said}, but not because of a limit of this sandbox"
 
 
 def _why_exec(command: str, errno: int, path: str, exists: bool) -> str:

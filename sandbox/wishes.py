@@ -153,7 +153,8 @@ def _swap(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
         reason = f"memory plus swap ({asked}) is less than memory ({_shown(memory)})"
         yield Unmet(realises=f"limits.{field}", reason=reason, remedy="use --swap-max to limit swap alone")
     elif version == 2 or swap == UNLIMITED:
-        note = f"{asked} is memory plus swap; {_shown(swap)} of it is swap" if field == "memory_swap" else ""
+        note = {"memory_swap": f"{asked} is memory plus swap; {_shown(swap)} of it is swap",
+                "memory": "as much swap as memory, docker's default"}.get(field, "")
         yield _wish(host, knob, swap, field, asked=asked, note=note)
     elif memory is None or memory == UNLIMITED:
         yield Unmet(realises=f"limits.{field}", reason="memory.memsw.limit_in_bytes of cgroup v1 limits memory plus "

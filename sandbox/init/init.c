@@ -26,6 +26,7 @@
 #include "record.h"
 
 struct handed handed;
+volatile struct start *start;
 
 static struct {
     pid_t pid;
@@ -123,14 +124,13 @@ static const struct step *birthplace(const struct plan *plan)
 }
 
 /*
- * CLONE_VFORK: we go on when the child has executed the command or is dead, and `failed` says which of the two.
+ * CLONE_VFORK: we go on when the child has executed the command or is dead, and `start` says which of the two.
  * Its memory is its own, so that nothing it does to itself happens to us.
  */
 static bool start_workload(const struct plan *plan)
 {
-    volatile bool *failed = mmap(NULL, sizeof *failed, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-    if (failed == MAP_FAILED) {
+    start = mmap(NULL, sizeof *start, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (start == MAP_FAILED) {
         say("failed 0 %d init", errno);
         return false;
     }
@@ -141,23 +141,21 @@ static bool start_workload(const struct plan *plan)
     if (workload.pid == 0) {
         if (carry_out(plan, WORKLOAD))
             say("failed 0 %d workload", ENOEXEC); /* there is no execve in the plan */
-        *failed = true;
+        start->failed = true;
         _exit(127);
     }
     if (workload.pid < 0)
         say("failed %d %d init", birth == NULL ? 0 : birth->number, errno);
-    return workload.pid > 0 && !*failed;
+    return workload.pid > 0 && !start->failed;
 }
 
 /* From here on the streams and the cgroups are the workload's alone. */
 static void let_workload_go(void)
 {
-    long long time = now();
-
     close_range(0, 2, 0);
     for (unsigned i = 0; i < handed.count; i++)
         close(handed.fds[i]);
-    say_with_fd(workload.pidfd, "started %lld", time);
+    say_with_fd(workload.pidfd, "started %lld", (long long)start->time);
     (void)send(GO, "started", 7, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 

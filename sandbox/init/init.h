@@ -1,4 +1,4 @@
-/* What the init and the workload's steps share: the fds that came with "go". */
+/* What the init and the workload's steps share: the fds that came with "go", and how the start went. */
 #ifndef INIT_H
 #define INIT_H
 
@@ -13,6 +13,14 @@ struct handed {
 };
 
 extern struct handed handed;
+
+/* Memory that the child, which has its own otherwise, shares with the init. */
+struct start {
+    int64_t time; /* when the last execve was tried */
+    bool failed;  /* it did not come to an execve that worked */
+};
+
+extern volatile struct start *start;
 
 static inline bool is_handed(int64_t index)
 {

@@ -111,6 +111,7 @@ int step_execve(const struct step *step)
     struct attempt told = {ENOENT, 0, false};
 
     for (int i = 0; paths[i] != NULL; i++) {
+        start->time = now();
         execve(paths[i], argv, env);
         struct attempt attempt = {errno, i, false};
 

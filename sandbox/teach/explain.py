@@ -108,7 +108,7 @@ def arguments(step: Step, *, show_env: bool = False) -> str:
     if step.op == "claim":
         return str(args[0])
     if step.op == "execve":
-        return f"{_words(step.args[1])} (tries {_words(step.args[0])})"
+        return f"{_words(args[1])} (tries {_words(args[0])}; environment {_words(args[2])})"
     return " ".join(_words(arg) for arg in args)
 
 

@@ -28,8 +28,10 @@ def script(plan: Plan) -> str:
         "# the child joins its cgroup last, then becomes the command",
         f"{_workload(plan)} &",
         "pid=$!",
-        *_watches(plan),
+        "clocks=",
+        *(f'{line}\nclocks="$clocks $!"' for line in _watches(plan)),
         'wait "$pid"; status=$?',
+        "kill $clocks 2>/dev/null",
         "",
         "# what it used",
         *(f"cat {shlex.quote(file)}" for file in files),
@@ -122,9 +124,9 @@ def _watches(plan: Plan) -> Iterator[str]:
     stop = f"kill -{number} $pid; sleep {int(str(grace)) / 1000:g}; kill -9 $pid"
     for step in plan.steps:
         if step.op == "deadline":
-            yield f"(sleep {int(str(step.args[0])) / 1000:g}; {stop}) 2>/dev/null &"
+            yield f"(sleep {int(str(step.args[0])) / 1000:g}; {stop}) >/dev/null 2>&1 &"
         elif step.op == "watch" and step.args[3]:
             _, path, key, limit, interval = step.args
             value = f"awk '$1 == \"{key}\" {{print $2}}' {path}" if key else f"cat {path}"
             yield (f"(while [ \"$({value})\" -lt {limit} ]; do sleep {int(str(interval)) / 1000:g}; done; {stop}) "
-                   "2>/dev/null &")
+                   ">/dev/null 2>&1 &")

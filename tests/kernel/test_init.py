@@ -10,6 +10,7 @@ import fcntl
 import os
 import pty
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -507,6 +508,7 @@ def test_watch_stops_at_its_limit(start: Start, tmp_path: Path) -> None:
     ("99999999999999999999999", "", ["one", str((1 << 63) - 1)]),
     ("a 1\nab 2\nb 3\n", "ab", ["one", "2"]),
     ("a 1\nab 2\n", "b", None),
+    ("ab 2\na 1\n", "a", ["one", "1"]),
     ("max\n", "", None),
     ("", "", None),
     (None, "", None),
@@ -650,9 +652,13 @@ def test_guard_and_init_hold_nothing_of_the_host(start: Start) -> None:
 
 @pytest.fixture
 def launcher(program: Path, tmp_path: Path, cgroup: Path) -> Iterator[tuple[int, list[int], Path]]:
-    """A launcher in a process of its own: its pid, pidfds of guard, init and workload, and the claim."""
+    """A launcher in a process of its own: its pid, pidfds of guard, init and workload, and the claim.
+
+    We hold its control socket too, as its other children might: that the socket is open says nothing about it.
+    """
     claim = tmp_path / "claim"
-    with pipe() as (reader, writer):
+    ours, its = socket.socketpair()
+    with ours, its:
         if not (pid := os.fork()):
             try:
                 guard: list[tuple[Arg, ...]] = [
@@ -662,11 +668,12 @@ def launcher(program: Path, tmp_path: Path, cgroup: Path) -> Iterator[tuple[int,
                 one.go(os.open(cgroup / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
                 one.until("started")
                 (workload,) = children(one.init)
-                writer.write(f"{one.pid} {one.init} {workload}".encode())
+                socket.send_fds(its, [f"{one.pid} {one.init} {workload}".encode()], [one.control.fileno()])
                 signal.pause()
             finally:
                 os._exit(1)
-        pidfds = [os.pidfd_open(int(word)) for word in reader.read(100).split()]
+        words, (control,), _, _ = socket.recv_fds(ours, 100, 1)
+        pidfds = [os.pidfd_open(int(word)) for word in words.split()]
     yield pid, pidfds, claim
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
@@ -677,6 +684,7 @@ def launcher(program: Path, tmp_path: Path, cgroup: Path) -> Iterator[tuple[int,
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         wait_gone(pidfd)
         os.close(pidfd)
+    os.close(control)
 
 
 def test_the_launchers_death_ends_it_all(launcher: tuple[int, list[int], Path], cgroup: Path) -> None:

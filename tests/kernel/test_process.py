@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 import sandbox
+from sandbox.box import Sandbox
 from sandbox.errors import CgroupError, ExecError, SandboxError, SpecError, StepError
 from sandbox.host import probe
-from sandbox.process import Sandbox, run, run_async
+from sandbox.launcher import run, run_async
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes cgroups: needs root")
 

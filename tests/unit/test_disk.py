@@ -77,7 +77,7 @@ def test_unknown_numbers(sysfs: Path, number: str) -> None:
     ("/proc/self/status", "is on proc mounted at /proc"),
     ("/no/such/file", "No such file or directory"),
     ("/etc/passwd/x", "Not a directory"),
-    ("a\0b", "null byte"),
+    ("a\0b", "null"),
     ("", "No such file or directory"),
     ("8:0:1", "No such file or directory"),
     ("\u0668:\u0660", "No such file or directory"),  # digits, but not ASCII ones

@@ -113,3 +113,9 @@ def test_choosing() -> None:
         choose("cgroupfs", HOSTS["none"])
     with pytest.raises(SpecError, match="kubernetes"):
         choose("kubernetes", HOSTS["hybrid"])
+
+
+def test_what_is_on_the_allow_list_is_no_secret() -> None:
+    machine = HOSTS["debian13-v2"]
+    plan = get("cgroupfs").compile(SPECS["plain"], machine, name="golden")
+    assert "PATH=/usr/bin:/bin" in json.dumps(explain.data(plan, SPECS["plain"], machine))

@@ -1,0 +1,169 @@
+"""A sandbox as an object: :class:`Sandbox` compiles a Spec for this machine, starts it once, and cleans up."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from types import TracebackType
+
+from .drivers import choose
+from .errors import SandboxError, StepError, Unsupported
+from .execute import Executor
+from .host import Host
+from .process import Event, Process, remove, step_failure
+from .report import Report
+from .spec import DeviceRate, Spec, flag_of
+from .steps import Plan
+from .usage import Usage, collect
+
+
+def probe_for(spec: Spec) -> Host:
+    """The Host, with what this very Spec needs to know of it: its disks and its parent cgroup."""
+    from .host import probe
+
+    return probe(paths=tuple(dict.fromkeys(rate.path for rate in rates(spec))), cgroup_parent=spec.cgroup_parent)
+
+
+def rates(spec: Spec) -> tuple[DeviceRate, ...]:
+    """Every wish that is about a disk."""
+    limits = spec.limits
+    return (*limits.device_read_bps, *limits.device_write_bps, *limits.device_read_iops, *limits.device_write_iops,
+            *limits.blkio_weight_device)
+
+
+def compile_plan(spec: Spec, host: Host, *, name: str = "") -> tuple[Plan, str]:
+    """The plan for ``spec`` on ``host`` and why its driver was chosen.
+
+    :param name: name of the sandbox if the Spec has none; random when empty.
+    :raises DriverUnavailable: the wanted driver cannot be used.
+    """
+    driver, reason = choose(spec.driver, host)
+    return driver.compile(spec, host, name=spec.name or name or os.urandom(5).hex()), reason
+
+
+class Sandbox:
+    """One run of one Spec. A context manager: leaving it kills what still runs and removes everything.
+
+    ::
+
+        with Sandbox(spec) as box:
+            process = box.start()
+            process.wait()
+        print(box.report.outcome)
+
+    :param spec: what to run.
+    :param host: facts about the machine; probed when None.
+    :raises Unsupported: on entry, when a limit cannot be enforced here and the Spec is not ``best_effort``.
+    """
+
+    def __init__(self, spec: Spec, *, host: Host | None = None) -> None:
+        self.spec = spec
+        self.host = host
+        self._process: Process | None = None
+        self._plan: Plan | None = None
+        self._driver_reason = ""
+
+    def __enter__(self) -> Sandbox:
+        self.host = self.host or probe_for(self.spec)
+        _collect_once(self.host)
+        self._plan, self._driver_reason = compile_plan(self.spec, self.host)
+        if self._plan.unmet and not self.spec.best_effort:
+            raise _refusal(self._plan)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def plan(self) -> Plan:
+        """The compiled plan.
+
+        :raises SandboxError: outside the ``with`` block.
+        """
+        if self._plan is None:
+            raise SandboxError("the sandbox has no plan yet", hint="use it in a `with` block")
+        return self._plan
+
+    def start(self, *, stdin: int | None = None, stdout: int | None = None, stderr: int | None = None) -> Process:
+        """Make the cgroup, set and verify the limits, and start the command. Once per Sandbox.
+
+        :param stdin: fd for the command's standard input; None passes the caller's on. Likewise the others.
+        :raises StepError: a step failed; everything is removed again.
+        """
+        if self._process is not None:
+            raise SandboxError("the sandbox was started before", hint="make a new Sandbox for each run")
+        executor = Executor(self.plan, (stdin, stdout, stderr), best_effort=self.spec.best_effort)
+        try:
+            executor.run()
+        except BaseException as error:
+            cause = _abandon(executor)
+            if cause is not None:
+                raise cause from error
+            raise
+        assert executor.guard is not None
+        self._process = Process(self.spec, self.plan, executor, executor.guard, self._driver_reason)
+        self._process.wait_started()
+        return self._process
+
+    @property
+    def report(self) -> Report:
+        """The report, once the command has ended.
+
+        :raises SandboxError: before.
+        """
+        if self._process is None or self._process.report is None:
+            raise SandboxError("the sandbox has not ended yet", hint="wait() for its process")
+        return self._process.report
+
+    def usage(self) -> Usage:
+        """What it has used so far."""
+        return collect(self.plan.reads)
+
+    def events(self) -> Iterator[Event]:
+        """Yield what happens until the run has ended; waits for it."""
+        if self._process is None:
+            raise SandboxError("the sandbox was not started", hint="call start() first")
+        return self._process.events()
+
+
+_collected = threading.Lock()
+
+
+def _collect_once(host: Host) -> None:
+    """Once per process, remove what dead sandboxes left. What will not go is for `sandbox gc` to tell of."""
+    if _collected.acquire(blocking=False):
+        from .gc import collect
+
+        with suppress(SandboxError):
+            collect(host)
+
+
+def _refusal(plan: Plan) -> Unsupported:
+    first, *rest = plan.unmet
+    more = f" (and {len(rest)} more: {', '.join(sorted({flag_of(one.realises) for one in rest}))})" if rest else ""
+    return Unsupported(f"{flag_of(first.realises)} cannot be enforced here: {first.reason}{more}",
+                       hint=first.remedy or "run with --best-effort")
+
+
+def _abandon(executor: Executor) -> StepError | None:
+    """A host step failed: the guard removes what was made. Returns a failure of its own, which came before."""
+    if executor.guard is None:
+        return None
+    guard, failure = executor.guard, None
+    if executor.foreign:
+        guard.send("keep")  # a cgroup of that name is somebody else's, and the guard would remove it
+    guard.send("kill")
+    with suppress(EOFError):
+        while (record := guard.receive()) is not None and record.kind != "done":
+            if record.kind == "failed":
+                failure = step_failure(executor.plan, record)
+    guard.send("bye")
+    guard.reap()
+    if executor.foreign and failure is None:
+        remove(executor.plan, executor.made)
+    return failure

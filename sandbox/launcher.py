@@ -1,0 +1,101 @@
+"""The short forms: :func:`run`, :func:`run_async`, :func:`plan`, and the :class:`Launcher` for many launches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from types import TracebackType
+
+from .box import Sandbox, compile_plan, probe_for, rates
+from .host import Host
+from .report import Report
+from .spec import Spec
+from .steps import Plan
+
+
+def plan(spec: Spec, *, host: Host | None = None) -> Plan:
+    """What a run of ``spec`` would do, without doing it.
+
+    :param host: facts about the machine, e.g. another one's; this one is probed when None.
+    :raises DriverUnavailable: the wanted driver cannot be used.
+    """
+    return compile_plan(spec, host or probe_for(spec))[0]
+
+
+def run_spec(spec: Spec, *, host: Host | None = None) -> Report:
+    """Run ``spec`` to its end with the caller's standard streams.
+
+    :raises Unsupported: a limit cannot be enforced here.
+    :raises StepError: a step failed.
+    """
+    with Sandbox(spec, host=host) as box:
+        box.start().wait()
+    return box.report
+
+
+def run(argv: Sequence[str | os.PathLike[str]], **wishes: object) -> Report:
+    """Run a command under limits and wait for it.
+
+    :param argv: the command.
+    :param wishes: the flags of ``sandbox run`` with underscores, as text or as numbers: ``memory="512M", cpus=1.5``.
+    :raises SpecError: a value is malformed.
+    :raises Unsupported: a limit cannot be enforced here.
+    :raises StepError: a step failed.
+    """
+    from .options import make_spec
+
+    return run_spec(make_spec(argv, **wishes))
+
+
+async def run_async(argv: Sequence[str | os.PathLike[str]], **wishes: object) -> Report:
+    """:func:`run` for asyncio: the loop goes on meanwhile; cancelling it kills the sandbox and cleans up."""
+    import asyncio
+
+    from .options import make_spec
+
+    loop = asyncio.get_running_loop()
+    with Sandbox(make_spec(argv, **wishes)) as box:
+        process = box.start()
+        ended = asyncio.Event()
+
+        def take() -> None:
+            if process.poll() is not None:
+                ended.set()
+                loop.remove_reader(fd)
+
+        fd = process.fileno()
+        loop.add_reader(fd, take)
+        try:
+            take()
+            await ended.wait()
+        finally:
+            loop.remove_reader(fd)
+    return box.report
+
+
+class Launcher:
+    """What many launches share: the facts about the host. A context manager; safe from any thread.
+
+    :param host: facts to use; probed once when None.
+    """
+
+    def __init__(self, host: Host | None = None) -> None:
+        self._host = host
+
+    def __enter__(self) -> Launcher:
+        if self._host is None:
+            from .host import probe
+
+            self._host = probe()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        self._host = None
+
+    def run(self, argv: Sequence[str | os.PathLike[str]], **wishes: object) -> Report:
+        """As :func:`run`, without looking at the machine again."""
+        from .options import make_spec
+
+        spec = make_spec(argv, **wishes)
+        return run_spec(spec, host=None if rates(spec) or spec.cgroup_parent else self._host)
