@@ -1,0 +1,69 @@
+"""One suite for every driver: each test runs once per driver that its behaviour makes sense with."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from machine import Snapshot, eventually, reap_orphans
+from program import Program
+
+import sandbox as package
+
+DRIVERS = tuple(os.environ.get("SANDBOX_TEST_DRIVERS", "cgroupfs").split(","))
+"""The drivers that make cgroups here; ``none`` is added by the tests that need no cgroup."""
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "driver" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("drivers")
+        metafunc.parametrize("driver", [*DRIVERS, *(marker.args if marker else ())])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.requires("root"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def subreaper() -> None:
+    """Whatever a killed runner leaves becomes a child of pytest, and so is found."""
+    assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The machine is after each test what it was before."""
+    if os.geteuid() != 0:
+        yield
+        return
+    before = Snapshot.take()
+    yield
+    reap_orphans()
+    # Other sandboxes of this machine come and go meanwhile; what a test left stays.
+    assert eventually(lambda: not before.differences(), seconds=5), before.differences()
+
+
+@pytest.fixture(scope="session")
+def check_report() -> Callable[[dict[str, Any]], None]:
+    """Validates a report against the schema that the package ships."""
+    import jsonschema
+
+    schema = json.loads(Path(package.__file__).with_name("report.schema.json").read_text())
+    kind = jsonschema.validators.validator_for(schema)
+    kind.check_schema(schema)
+    return kind(schema).validate  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def sandbox(driver: str, tmp_path: Path, check_report: Callable[[dict[str, Any]], None]) -> Program:
+    """``sandbox run`` with each driver in turn."""
+    return Program(driver, tmp_path, check_report)

@@ -1,0 +1,142 @@
+"""What the suite looks at on the machine, before and after each test: nothing may stay, nothing may change."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+STATE = Path("/run/sandbox")
+
+
+def eventually(condition: Callable[[], object], *, seconds: float = 5.0) -> bool:
+    """Wait for what gives no event."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def cgroup_mounts() -> Iterator[tuple[str, str, str]]:
+    """Mount point, type and options of each cgroup tree."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        kind, _, options = right.split()[:3]
+        if kind in ("cgroup", "cgroup2"):
+            yield left.split()[4], kind, options
+
+
+def cgroups(name: str = "") -> set[str]:
+    """Directories called ``sandbox-NAME``, of any sandbox if no name is given."""
+    wanted = f"sandbox-{name}"
+    found = set()
+    for mount, _, _ in cgroup_mounts():
+        for directory, names, _ in os.walk(mount):
+            found |= {f"{directory}/{one}" for one in names if (one == wanted if name else one.startswith(wanted))}
+    return found
+
+
+def cgroup_file(name: str, file: str) -> Path:
+    """The kernel file of the sandbox's cgroup, in whichever tree it is."""
+    return next(path for group in sorted(cgroups(name)) if (path := Path(group, file)).exists())
+
+
+def own_cgroup(controller: str) -> Path:
+    """Our own cgroup directory in the v1 tree of ``controller``."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            mount = next(mount for mount, kind, options in cgroup_mounts()
+                         if kind == "cgroup" and controller in options.split(","))
+            return Path(mount + path)
+    raise LookupError(controller)
+
+
+def status(pid: int | str) -> dict[str, str]:
+    """``/proc/PID/status``; empty when the process is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+def alive(pid: int) -> bool:
+    """The process runs: it is there and no zombie."""
+    return not status(pid).get("State", "Z").startswith("Z")
+
+
+def descendants(pid: int) -> set[int]:
+    """Every living process below ``pid``."""
+    parents: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and "PPid" in (facts := status(entry)) and not facts["State"].startswith("Z"):
+            parents.setdefault(int(facts["PPid"]), []).append(int(entry))
+    found: set[int] = set()
+    queue = [pid]
+    while queue:
+        children = parents.get(queue.pop(), [])
+        found.update(children)
+        queue += children
+    return found
+
+
+def named(pids: set[int], name: str) -> set[int]:
+    """Those of ``pids`` whose ``comm`` is ``name``."""
+    return {pid for pid in pids if status(pid).get("Name") == name}
+
+
+def reap_orphans() -> None:
+    """Take the status of children that were not ours to begin with: pytest is a subreaper while the suite runs."""
+    for pid in children(os.getpid()):
+        if status(pid).get("State", "").startswith("Z"):
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+
+def children(pid: int) -> set[int]:
+    """Children of every thread of ``pid``, zombies too."""
+    found: set[int] = set()
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found |= set(map(int, path.read_text().split()))
+    return found
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything a sandbox may leave or change."""
+
+    cgroups: frozenset[str]
+    mounts: frozenset[str]
+    state: frozenset[str]
+    processes: frozenset[int]
+    devices: frozenset[tuple[str, int, int, int]]
+
+    @classmethod
+    def take(cls) -> Snapshot:
+        mounts = (line.split(" ", 3)[3] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+        return cls(cgroups=frozenset(cgroups()), mounts=frozenset(mounts),
+                   state=frozenset(os.listdir(STATE)) if STATE.is_dir() else frozenset(),
+                   processes=frozenset(descendants(os.getpid())), devices=frozenset(_devices()))
+
+    def differences(self) -> list[str]:
+        """What is there now and was not before, or has changed."""
+        now = Snapshot.take()
+        return [*(f"cgroup {path}" for path in sorted(now.cgroups - self.cgroups)),
+                *(f"mount {line}" for line in sorted(now.mounts ^ self.mounts)),
+                *(f"state file {name}" for name in sorted(now.state - self.state)),
+                *(f"process {pid} {status(pid).get('Name')}" for pid in sorted(now.processes - self.processes)),
+                *(f"device {facts}" for facts in sorted(now.devices ^ self.devices))]
+
+
+def _devices() -> Iterator[tuple[str, int, int, int]]:
+    for entry in os.scandir("/dev"):
+        if not entry.is_symlink() and not entry.is_dir():
+            facts = entry.stat()
+            yield entry.path, facts.st_uid, facts.st_gid, facts.st_mode

@@ -1,0 +1,156 @@
+"""The program under test: ``sandbox run`` as its users start it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from machine import STATE, cgroups, descendants, eventually, named
+
+_script = Path(sys.executable).with_name("sandbox")
+SANDBOX = [str(_script)] if _script.exists() else [sys.executable, "-m", "sandbox_cli"]
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Result:
+    """One finished ``sandbox run``.
+
+    :param code: the runner's exit code; negative when a signal killed the runner itself.
+    :param report: what ``--json`` wrote; empty when there was nothing to report.
+    :param seconds: from the start of the runner to its end.
+    """
+
+    code: int
+    out: bytes
+    err: str
+    report: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    name: str = ""
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.report["usage"]
+        return found
+
+    def limit(self, flag: str) -> dict[str, Any]:
+        """The row of the report for ``flag``."""
+        row: dict[str, Any] = next(row for row in self.report["limits"] if row["flag"] == flag)
+        return row
+
+
+def names(prefix: str = "t") -> str:
+    """A name that no other sandbox on the machine has."""
+    return f"{prefix}{os.getpid()}-{next(_numbers)}"
+
+
+class Running:
+    """A ``sandbox run`` in progress. Leaving the ``with`` block kills the runner if it still runs."""
+
+    def __init__(self, argv: list[str], name: str, report: Path | None, **options: Any) -> None:
+        self.name = name
+        self._report = report
+        self._begin = time.monotonic()
+        options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        self.process: subprocess.Popen[bytes] = subprocess.Popen(argv, **options)
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+        self.process.wait()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def read_line(self) -> bytes:
+        """A line of the command's output: how a test knows that the command has come that far."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def guard(self) -> int:
+        """Process id of the guard."""
+        assert eventually(lambda: len(named(descendants(self.pid), "sandbox-guard")) == 1)
+        return named(descendants(self.pid), "sandbox-guard").pop()
+
+    def gone(self) -> bool:
+        """No cgroup and no state file has its name."""
+        return not cgroups(self.name) and not (STATE / self.name).exists()
+
+    def finish(self, input: bytes | None = None, timeout: float = 60) -> Result:
+        """Wait for the end; nothing may be left when the runner is gone."""
+        out, err = self.process.communicate(input, timeout=timeout)
+        seconds = time.monotonic() - self._begin
+        report: dict[str, Any] = {}
+        if self._report is not None and self._report.exists():
+            report = json.loads(self._report.read_bytes())
+            self._report.unlink()
+        return Result(self.process.returncode, out or b"", os.fsdecode(err or b""), report, seconds, self.name)
+
+
+class Program:
+    """``sandbox run`` with a driver. Call it for a :class:`Result`; :meth:`start` for one in progress.
+
+    :param driver: for ``--driver``; empty leaves the flag out.
+    :param directory: where reports are written.
+    :param check: called with each report.
+    """
+
+    def __init__(self, driver: str, directory: Path, check: Callable[[dict[str, Any]], None]) -> None:
+        self.driver = driver
+        self._directory = directory
+        self._check = check
+
+    def argv(self, *words: str, name: str) -> list[str]:
+        """The whole command line; ``words`` are flags, ``--``, and the command."""
+        driver = ["--driver", self.driver] if self.driver else []
+        return [*SANDBOX, "run", *driver, "--name", name, *words]
+
+    def start(self, *words: str, name: str = "", report: bool = True, wrap: tuple[str, ...] = (),
+              **options: Any) -> Running:
+        """Start it.
+
+        :param wrap: words in front of the command line, such as a shell that sets things up and execs the rest.
+        :param options: for Popen.
+        """
+        name = name or names()
+        path = self._directory / f"{name}.json"
+        flags = ["--json", str(path)] if report else []
+        return Running([*wrap, *self.argv(*flags, *words, name=name)], name, path if report else None, **options)
+
+    def __call__(self, *words: str, input: bytes | None = b"", timeout: float = 60, **options: Any) -> Result:
+        """Run it to the end, with its report checked and everything of it gone."""
+        with self.start(*words, **options) as running:
+            result = running.finish(input, timeout)
+            assert running.gone(), f"left behind: {cgroups(running.name)} {STATE / running.name}"
+        if result.report:
+            self._check(result.report)
+        return result
+
+    def other(self, *words: str, **options: Any) -> Result:
+        """Any other command: ``other("info", "--json")``."""
+        begin = time.monotonic()
+        done = subprocess.run([*SANDBOX, *words], capture_output=True, check=False,
+                              **{"stdin": subprocess.DEVNULL, "timeout": 60} | options)
+        return Result(done.returncode, done.stdout, os.fsdecode(done.stderr), {}, time.monotonic() - begin)
+
+
+def python(code: str) -> list[str]:
+    """A command that runs Python code, without what a site directory adds."""
+    return ["--", sys.executable, "-I", "-S", "-c", code]

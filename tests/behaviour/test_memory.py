@@ -1,0 +1,91 @@
+"""Memory limits: the kernel kills, and we say that it did and how we know."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from program import Program, python
+
+MIB = 1 << 20
+HOG = "b = bytearray(256 << 20)"
+
+
+def test_memory_limit_ends_the_run(sandbox: Program) -> None:
+    done = sandbox("-m", "64m", *python(HOG))
+    assert done.code == 137
+    assert (done.report["outcome"], done.report["signal"]) == ("oom", 9)
+    assert 32 * MIB < done.usage["memory_peak"] <= 64 * MIB
+    assert done.usage["oom_kill"] >= 1
+    assert "memory limit" in done.report["why"]
+    counter = next(row for row in done.report["evidence"] if row["key"] == "oom_kill")
+    assert counter["value"] >= 1
+    assert counter["file"].startswith("/sys/fs/cgroup/")
+    assert "oom" in done.err
+    assert "memory" in done.err
+
+
+def test_limit_is_verified(sandbox: Program) -> None:
+    row = sandbox("-m", "64m", "--", "true").limit("--memory")
+    assert row["enforced"]
+    assert row["read_back"] == str(64 * MIB)
+    assert row["file"].endswith(("/memory.limit_in_bytes", "/memory.max"))
+
+
+def test_killed_child_is_reported_though_the_command_succeeds(sandbox: Program) -> None:
+    done = sandbox("-m", "64m", "--", "sh", "-c", f"{sys.executable} -I -S -c '{HOG}'; exit 0")
+    assert done.code == 0
+    assert (done.report["outcome"], done.report["exit_code"]) == ("exited", 0)
+    assert done.usage["oom_kill"] >= 1
+    assert "for memory" in done.err
+
+
+def test_kill_from_inside_is_no_oom(sandbox: Program) -> None:
+    done = sandbox("-m", "64m", "--", "sh", "-c", "kill -9 $$")
+    assert done.report["outcome"] == "signaled"
+    assert done.usage["oom_kill"] == 0
+
+
+def test_peak_is_what_was_used(sandbox: Program) -> None:
+    done = sandbox("-m", "256m", *python("b = bytearray(100 << 20)"))
+    assert done.code == 0
+    assert 100 * MIB <= done.usage["memory_peak"] <= 130 * MIB
+
+
+def test_peak_does_not_count_us(sandbox: Program) -> None:
+    assert sandbox("-m", "64m", "--", "true").usage["memory_peak"] <= 0.5 * MIB
+
+
+@pytest.mark.requires("swap")
+def test_swap_is_limited_too(sandbox: Program) -> None:
+    done = sandbox("-m", "64m", "--memory-swap", "96m", *python(HOG))
+    assert done.report["outcome"] == "oom"
+
+
+@pytest.mark.requires("cgroup1")
+@pytest.mark.parametrize(("flags", "total"), [
+    (("--memory-swap", "128m"), 128 * MIB),
+    (("--swap-max", "16m"), 80 * MIB),
+    (("--swap-max", "0"), 64 * MIB),
+])
+def test_memory_plus_swap_on_v1(sandbox: Program, flags: tuple[str, ...], total: int) -> None:
+    done = sandbox("-m", "64m", *flags, "--", "true")
+    row = done.limit(flags[0])
+    assert row["file"].endswith("/memory.memsw.limit_in_bytes")
+    assert row["read_back"] == str(total)
+
+
+def test_swap_flags_exclude_each_other(sandbox: Program) -> None:
+    assert sandbox("-m", "64m", "--memory-swap", "128m", "--swap-max", "1m", "--", "true").code == 2
+
+
+def test_memory_swap_below_memory(sandbox: Program) -> None:
+    done = sandbox("-m", "64m", "--memory-swap", "32m", "--", "true")
+    assert done.code == 2
+    assert "--memory-swap" in done.err
+
+
+@pytest.mark.requires("cgroup2")
+def test_oom_group_kills_all(sandbox: Program) -> None:
+    done = sandbox("-m", "64m", "--oom-group", "--", "sh", "-c", f"{sys.executable} -I -S -c '{HOG}'; exit 0")
+    assert done.report["outcome"] == "oom"

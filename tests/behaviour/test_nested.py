@@ -1,0 +1,77 @@
+"""A caller who is in a cgroup of its own gets its sandboxes below it, and hears whose limit binds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from machine import cgroups, eventually, own_cgroup
+from program import Program, names, python
+
+pytestmark = pytest.mark.requires("cgroup1")
+MIB = 1 << 20
+
+
+@pytest.fixture
+def outer() -> Iterator[dict[str, Path]]:
+    """A cgroup in some v1 trees, as a container manager would make one."""
+    groups = {controller: own_cgroup(controller) / names("outer") for controller in ("memory", "pids", "cpu")}
+    for path in groups.values():
+        path.mkdir()
+    yield groups
+    for path in groups.values():
+        assert eventually(lambda path=path: not (path / "cgroup.procs").read_text())
+        path.rmdir()
+
+
+def within(outer: dict[str, Path]) -> tuple[str, ...]:
+    """Words that move into the groups and then exec the rest."""
+    moves = "".join(f"echo $$ >{path}/cgroup.procs; " for path in outer.values())
+    return ("sh", "-c", f'{moves} exec "$@"', "sh")
+
+
+def test_sandboxes_are_made_below_the_caller(sandbox: Program, outer: dict[str, Path]) -> None:
+    with sandbox.start("-m", "64m", "--pids-limit", "20", "--cpus", "1", "--", "sh", "-c", "echo up; read line",
+                       wrap=within(outer)) as running:
+        running.read_line()
+        found = cgroups(running.name)
+        for controller in ("memory", "pids", "cpu"):
+            assert f"{outer[controller]}/sandbox-{running.name}" in found
+        assert running.finish(b"\n").code == 0
+
+
+def test_binding_ancestor_is_named(sandbox: Program, outer: dict[str, Path]) -> None:
+    (outer["memory"] / "memory.limit_in_bytes").write_text(str(48 * MIB))
+    (outer["pids"] / "pids.max").write_text("10")
+    done = sandbox("-m", "64m", "--pids-limit", "9", *python("b = bytearray(256 << 20)"), wrap=within(outer))
+    assert done.report["outcome"] == "oom"
+    tighter = str(outer["memory"] / "memory.limit_in_bytes")
+    assert done.limit("--memory")["binding"] == tighter
+    assert tighter in done.report["why"]
+    row = done.limit("--pids-limit")
+    assert row["binding"] in (None, row["file"])
+
+
+def test_cgroup_parent(sandbox: Program, outer: dict[str, Path]) -> None:
+    """``--cgroup-parent`` counts from the root of each tree, whatever cgroup we are in."""
+    parent = names("parent")
+    roots = [Path(mount) for mount in sorted({str(own_cgroup(name)).removesuffix(_own(name)) for name in outer})]
+    made = [root / parent for root in roots]
+    for path in made:
+        path.mkdir()
+    try:
+        with sandbox.start("--cgroup-parent", f"/{parent}", "-m", "64m", "--pids-limit", "9", "--cpus", "1",
+                           "--best-effort", "--", "sh", "-c", "echo up; read line") as running:
+            running.read_line()
+            assert {os.path.dirname(path) for path in cgroups(running.name)} >= set(map(str, made))
+            assert running.finish(b"\n").code == 0
+    finally:
+        for path in made:
+            path.rmdir()
+
+
+def _own(controller: str) -> str:
+    return next(path for line in Path("/proc/self/cgroup").read_text().splitlines()
+                for _, controllers, path in [line.split(":", 2)] if controller in controllers.split(","))

@@ -1,0 +1,47 @@
+"""The limit on tasks, and the rlimits."""
+
+from __future__ import annotations
+
+import pytest
+from program import Program, python
+
+BOMB = """
+import os, signal
+for number in range(1, 65):
+    try:
+        signal.signal(number, signal.SIG_IGN)
+    except (OSError, ValueError):
+        pass
+while True:
+    try:
+        os.fork()
+    except OSError:
+        pass
+"""
+
+
+def test_fork_bomb_is_over_in_time(sandbox: Program) -> None:
+    done = sandbox("--pids-limit", "200", "--timeout", "2", *python(BOMB), timeout=30)
+    assert (done.code, done.report["outcome"]) == (124, "wall_time")
+    assert done.seconds < 5
+    assert done.usage["pids_peak"] == 200
+    assert done.usage["pids_failures"] > 0
+
+
+def test_fork_fails_at_the_limit(sandbox: Program) -> None:
+    count = "import os\nn = 1\ntry:\n  while os.fork(): n += 1\nexcept BlockingIOError: print(n, flush=True)\n" \
+            "import signal; signal.pause()"
+    with sandbox.start("--pids-limit", "10", "--stop-timeout", "0", *python(count)) as running:
+        assert int(running.read_line()) == 10
+        running.process.terminate()
+        done = running.finish()
+    assert done.usage["pids_peak"] == 10
+
+
+@pytest.mark.drivers("none")
+def test_ulimits(sandbox: Program) -> None:
+    done = sandbox("--ulimit", "nofile=64:128", "--ulimit", "core=0", "--ulimit", "stack=1m:2m",
+                   *python("import resource as r; print(r.getrlimit(r.RLIMIT_NOFILE), r.getrlimit(r.RLIMIT_CORE),"
+                           "r.getrlimit(r.RLIMIT_STACK))"))
+    assert done.out == b"(64, 128) (0, 0) (1048576, 2097152)\n"
+    assert done.limit("--ulimit")["enforced"]

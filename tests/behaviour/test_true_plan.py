@@ -1,0 +1,150 @@
+"""The plan is what happens: ``explain`` equals the trace, and the kernel sees nothing that is not in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from program import Program, names
+
+FLAGS = ("-m", "64m", "--cpus", "0.5", "--pids-limit", "20", "--cpuset-cpus", "0", "--ulimit", "nofile=99",
+         "--timeout", "50", "--cpu-time", "9", "-w", "/", "-u", "nobody", "-e", "X=1")
+CALLS = "mount,umount2,move_mount,fsmount,open_tree,mount_setattr,mkdir,mkdirat,rmdir,unlink,unlinkat,rename," \
+        "renameat2,write,pwrite64,writev,pivot_root,chroot,sethostname"
+STRING = r'"((?:[^"\\]|\\.)*)"'
+
+
+def explained(sandbox: Program, name: str, *words: str) -> dict[str, Any]:
+    """The plan, as ``explain`` prints it."""
+    driver = ["--driver", sandbox.driver]
+    done = sandbox.other("explain", "--json", "--show-env", *driver, "--name", name, *words)
+    assert done.code == 0, done.err
+    plan: dict[str, Any] = json.loads(done.out)
+    return plan
+
+
+@pytest.mark.drivers("none")
+def test_executed_trace_is_the_plan(sandbox: Program) -> None:
+    name = names()
+    words = ("--best-effort", *FLAGS, "--", "true")
+    plan = explained(sandbox, name, *words)
+    report = sandbox(*words, name=name).report
+
+    def shown(steps: list[dict[str, Any]]) -> list[tuple[object, ...]]:
+        return [(step["number"], step["phase"], step["where"], step["op"], step["args"]) for step in steps]
+
+    assert _masked(shown(report["steps"])) == _masked(shown(plan["steps"]))
+
+
+def _masked(steps: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
+    """Values of the environment may be masked in either."""
+    return [(*step[:4], step[4][:2]) if step[3] == "execve" else step for step in steps]  # type: ignore[index]
+
+
+@pytest.mark.requires("strace")
+def test_kernel_sees_only_the_plan(sandbox: Program, tmp_path: Path) -> None:
+    name = names()
+    words = (*FLAGS, "--", "true")
+    plan = explained(sandbox, name, *words)
+    # One log for each process: in a common one, calls that overlap are torn apart.
+    done = sandbox(*words, name=name, wrap=("strace", "-ff", "-y", "-s", "4096", "-e", f"trace={CALLS}",
+                                            "-o", str(tmp_path / "strace")))
+    assert done.code == 0, done.err
+    calls = [match for log in sorted(tmp_path.glob("strace.*")) for line in log.read_text().splitlines()
+             if (match := re.match(r"(\w+)\((.*)\) += (\d+)", line))]
+    steps = plan["steps"]
+    made = {step["args"][0] for step in steps if step["op"] == "mkdir"}
+    assert made
+    _check_mounts([match[2] for match in calls if "mount" in match[1] or match[1] in ("pivot_root", "chroot")], steps)
+    _check_writes([match[2] for match in calls if "write" in match[1]], steps)
+    _check_directories([(match[1], match[2]) for match in calls], made)
+
+
+def _check_mounts(calls: list[str], steps: list[dict[str, Any]]) -> None:
+    planned = [(step["args"][0], step["args"][1]) for step in steps if step["op"] == "mount"]
+    seen = []
+    for call in calls:
+        match = re.match(rf"(?:NULL|{STRING}), {STRING}, ", call)
+        assert match, call
+        seen.append((match[1] or "", match[2]))
+    assert seen == planned
+
+
+def _check_writes(calls: list[str], steps: list[dict[str, Any]]) -> None:
+    """Each write to a cgroup file is a step, and each such step is a write."""
+    planned = {(step["args"][0], step["args"][1]) for step in steps if step["op"] == "write"}
+    copied = {step["args"][0] for step in steps if step["op"] == "inherit"}
+    joined = {step["args"][0] for step in steps if step["op"] == "open"}
+    assert joined
+    seen = set()
+    for call in calls:
+        match = re.match(rf"\d+<(/sys/fs/cgroup/[^>]*)>, {STRING}", call)
+        if match and match[1] not in copied:
+            seen.add((match[1], match[2].removesuffix("\\n")))
+    planned = {one for one in planned if one[0] not in copied}
+    assert {one for one in seen if one[0] not in joined} == planned
+    assert {one for one in seen if one[0] in joined} == {(path, "0") for path in joined}
+
+
+def _check_directories(calls: list[tuple[str, str]], made: set[str]) -> None:
+    text = [call for name, call in calls if name.startswith("mkdir") and "/sys/fs/cgroup" in call]
+    assert {re.search(STRING, call)[1] for call in text} == made  # type: ignore[index]
+    for name, call in calls:
+        if name in ("rmdir", "unlink", "unlinkat") and "/sys/fs/cgroup" in call:
+            assert any(path in call or path.rpartition("/")[0] in call for path in made), (name, call)
+        assert not (name.startswith("rename") and "/sys/fs/cgroup" in call)
+
+
+@pytest.mark.drivers("none")
+def test_explain_touches_nothing(sandbox: Program, tmp_path: Path) -> None:
+    done = sandbox.other("explain", "--driver", sandbox.driver, "--best-effort", "-m", "64m", "--",
+                         "touch", str(tmp_path / "ran"))
+    assert done.code == 0
+    assert not (tmp_path / "ran").exists()
+
+
+def test_explain_names_each_flag(sandbox: Program) -> None:
+    out = sandbox.other("explain", "--driver", sandbox.driver, *FLAGS, "--", "true").out.decode()
+    for flag in ("--memory", "--cpus", "--pids-limit", "--cpuset-cpus", "--ulimit", "--timeout", "--cpu-time"):
+        assert flag in out, flag
+
+
+def test_explain_hides_secrets(sandbox: Program) -> None:
+    words = ("-e", "TOKEN=hunter2", "--", "true")
+    for form in ((), ("--json",), ("--format", "sh")):
+        assert b"hunter2" not in sandbox.other("explain", *form, *words).out
+        assert b"hunter2" in sandbox.other("explain", "--show-env", *form, *words).out
+
+
+@pytest.mark.requires("cgroup1")
+def test_explain_says_what_cannot_be_done(sandbox: Program) -> None:
+    done = sandbox.other("explain", "--memory-high", "1g", "--", "true")
+    assert done.code == 0
+    assert b"memory.high" in done.out
+
+
+def test_explain_for_another_machine(sandbox: Program, tmp_path: Path) -> None:
+    saved = tmp_path / "host.json"
+    saved.write_bytes(sandbox.other("info", "--json").out)
+    here = sandbox.other("explain", "--name", "x", *FLAGS, "--", "true")
+    there = sandbox.other("explain", "--host", str(saved), "--name", "x", *FLAGS, "--", "true")
+    assert there.code == here.code == 0, there.err
+    assert there.out == here.out
+
+
+def test_shell_commands_do_the_same(sandbox: Program, tmp_path: Path) -> None:
+    """What ``--format sh`` prints, typed by hand, sets the same limits and removes them again."""
+    import subprocess
+
+    name = names()
+    script = tmp_path / "script"
+    done = sandbox.other("explain", "--format", "sh", "--show-env", "--driver", sandbox.driver, "--name", name,
+                         "--pids-limit", "31", "-m", "64m", "--", "sh", "-c", "cat /proc/self/cgroup")
+    assert done.code == 0, done.err
+    script.write_bytes(done.out)
+    typed = subprocess.run(["sh", str(script)], capture_output=True, text=True, timeout=20, check=False)
+    assert typed.returncode == 0, typed.stderr
+    assert f"/sandbox-{name}" in typed.stdout

@@ -1,0 +1,174 @@
+"""What the sources must keep to: linters, types, sizes, names, and what an import may load."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = sorted(path for name in ("sandbox", "cli", "benchmarks") for path in (ROOT / name).rglob("*.py"))
+C_SOURCES = sorted([*(ROOT / "sandbox" / "init").glob("*.c"), *(ROOT / "sandbox" / "init").glob("*.h")])
+TEXTS = [*LIBRARY, *C_SOURCES, *(ROOT / "tests").rglob("*.py"),
+         *(path for name in ("README.md", "CHANGELOG.md", "Makefile", "pyproject.toml", "setup.py", "benchmarks/demo")
+           if (path := ROOT / name).exists()), *(ROOT / ".ci").iterdir()]
+MAX_MODULE = 400
+MAX_FUNCTION = 60
+
+
+def _tool(name: str, *words: str) -> None:
+    done = subprocess.run([sys.executable, "-m", name, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_ruff() -> None:
+    _tool("ruff", "check", "--no-cache", "sandbox", "cli", "tests", "benchmarks",
+          *(["setup.py"] if (ROOT / "setup.py").exists() else []))
+
+
+@pytest.mark.timeout(300)
+def test_mypy() -> None:
+    # A cache of one's own: what root wrote, another user could not renew.
+    _tool("mypy", "--strict", "--cache-dir", str(ROOT / "build" / f"mypy-{os.geteuid()}"))
+
+
+def _functions() -> Iterator[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    for path in LIBRARY:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield path, node
+
+
+def test_sizes() -> None:
+    long_modules = {str(path): lines for path in LIBRARY if (lines := len(path.read_text().splitlines())) > MAX_MODULE}
+    assert long_modules == {}
+    long_functions = {f"{path}:{node.name}": length for path, node in _functions()
+                      if (length := (node.end_lineno or 0) - node.lineno + 1) > MAX_FUNCTION}
+    assert long_functions == {}
+
+
+def test_names_of_modules() -> None:
+    banned = re.compile(r"(.*_)?(utils?|common|helpers?|managers?|base|misc)")
+    assert [str(path) for path in LIBRARY if banned.fullmatch(path.stem)] == []
+
+
+def test_no_write_that_swallows_the_error() -> None:
+    """CPython ignores what close(2) says of a file that was never closed by name: ``open(p, "w").write(v)``."""
+    found = [f"{path}:{node.lineno}" for path in LIBRARY for node in ast.walk(ast.parse(path.read_text()))
+             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "write"
+             and isinstance(node.func.value, ast.Call)]
+    assert found == []
+
+
+def test_every_module_says_what_it_is() -> None:
+    assert [str(path) for path in LIBRARY if not ast.get_docstring(ast.parse(path.read_text()))] == []
+
+
+# Put together here, so that this file does not find itself.
+BANNED = (r"/wo" + r"rk/", r"/ro" + r"ot/", r"/tmp/v" + r"/", "py" + r"pi\.")
+
+
+@pytest.mark.parametrize("pattern", BANNED)
+def test_nothing_of_the_machine_it_was_built_on(pattern: str) -> None:
+    found = [f"{path}: {line.strip()}" for path in TEXTS for line in path.read_text().splitlines()
+             if re.search(pattern, line, re.IGNORECASE)]
+    assert found == []
+
+
+def _loaded(code: str) -> set[str]:
+    """Top-level names of the modules that ``code`` loads."""
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], cwd=ROOT, text=True, capture_output=True,
+                          check=False)
+    assert done.returncode == 0, done.stderr
+    names = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "sandbox" in names
+    return {name.partition(".")[0] for name in names}
+
+
+def test_import_loads_next_to_nothing() -> None:
+    heavy = {"typer", "click", "rich", "json", "asyncio", "psutil", "pyroute2", "prctl", "cgroupspy", "subprocess",
+             "socket", "pathlib", "tempfile", "argparse", "tomllib", "logging"}
+    assert _loaded("import sandbox") & heavy == set()
+
+
+def test_launch_loads_only_what_it_needs() -> None:
+    code = "import sandbox\nassert sandbox.run(['true']).exit_code == 0"
+    heavy = {"typer", "click", "rich", "json", "asyncio", "psutil", "pyroute2", "prctl", "cgroupspy", "subprocess",
+             "tempfile", "argparse", "logging", "shutil"}
+    assert _loaded(code) & heavy == set()
+
+
+def test_the_program_loads_only_what_it_needs() -> None:
+    code = ("import sys\nsys.argv = ['sandbox', 'run', '--', 'true']\nfrom sandbox_cli.__main__ import main\n"
+            "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code")
+    assert _loaded(code) & {"rich", "asyncio", "pyroute2", "psutil", "cgroupspy", "jsonschema"} == set()
+
+
+def test_c_builds_without_warnings(tmp_path: Path) -> None:
+    for source in C_SOURCES:
+        if source.suffix == ".c":
+            done = subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Werror",
+                                   "-O2", "-c", str(source), "-o", str(tmp_path / "object.o")],
+                                  text=True, capture_output=True, check=False)
+            assert done.returncode == 0, done.stderr
+
+
+def test_shell_scripts() -> None:
+    import shutil
+
+    scripts = [str(path) for path in (*(ROOT / ".ci").iterdir(), ROOT / "benchmarks" / "demo")]
+    for script in scripts:
+        assert subprocess.run(["sh", "-n", script], check=False).returncode == 0
+        assert os.access(script, os.X_OK), script
+    if shutil.which("shellcheck"):
+        done = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+
+
+def test_readme_commands_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"(?m)(?:^|`)make ([a-z-]+)", text)
+    assert {"demo", "test"} <= set(targets)
+    assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
+    from sandbox.options import TABLE
+
+    flags = {word for option in TABLE for word in (option.flag, *option.short)}
+    flags |= {"--json", "--host", "--format", "--show-env", "--profile", "--verbose", "--help", "--version",
+              "--no-die-with-parent", "--die-with-parent"}
+    commands = [line for line in text.splitlines() if re.match(r"\$? ?(\.venv/bin/)?sandbox ", line.strip())]
+    assert commands
+    for command in commands:
+        for flag in re.findall(r"(?<= )--[a-z-]+", command.split(" -- ")[0]):
+            assert flag in flags, f"{flag} in {command}"
+
+
+def test_changelog_has_the_version() -> None:
+    import tomllib
+
+    import sandbox
+
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert sandbox.__version__ == version
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_package_is_shipped() -> None:
+    import tomllib
+
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    there = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "sandbox").rglob("__init__.py")}
+    assert listed == there | {"sandbox_cli"}
+
+
+def test_every_op_is_explained() -> None:
+    from sandbox.init.wire import OPS
+    from sandbox.teach.explain import OPS as EXPLAINED
+
+    assert set(OPS) <= set(EXPLAINED)
