@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -58,9 +57,9 @@ def charged(rounds: int) -> list[float]:
 def main() -> None:
     """Measure and print."""
     options = arguments(__doc__ or "", 20)
-    values: dict[str, Sequence[float]] = {
+    values = {
         GUARD_AND_INIT: [live(1)[0] for _ in range(options.rounds)],
-        GUARD_AND_INIT_OF_MANY: live(LIVE),
+        GUARD_AND_INIT_OF_MANY: list(live(LIVE)),
         CHARGED: charged(options.rounds),
     }
     kept = [Budget(GUARD_AND_INIT, median(values[GUARD_AND_INIT]), 300, "KiB"),

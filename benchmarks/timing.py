@@ -11,22 +11,31 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+Values = dict[str, list[float]]
+"""Name of a contender -> what it cost, once a round."""
 
-def interleave(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Measure every contender once a round, in a new order each round, so that what else the machine does hits all.
+
+def interleave(contenders: Mapping[str, Callable[[], float]], rounds: int) -> tuple[Values, Values]:
+    """Measure every contender each round, in a new order, so that what else the machine does hits all alike.
+
+    Each does its thing twice in a row: the first time right after another program, whose code and data fill the
+    processor's caches then, the second time as one of many in a row.
 
     :param contenders: name -> a call that does the thing once and returns what it cost.
     :param rounds: how often; two more to warm up are thrown away.
+    :returns: the second times, and the first ones.
     """
-    found: dict[str, list[float]] = {name: [] for name in contenders}
+    first: Values = {name: [] for name in contenders}
+    again: Values = {name: [] for name in contenders}
     order = list(contenders)
     for turn in range(rounds + 2):
         random.shuffle(order)
         for name in order:
-            cost = contenders[name]()
+            costs = contenders[name](), contenders[name]()
             if turn >= 2:
-                found[name].append(cost)
-    return found
+                first[name].append(costs[0])
+                again[name].append(costs[1])
+    return again, first
 
 
 def median(values: Sequence[float]) -> float:
@@ -59,13 +68,14 @@ class Budget:
         return f"{'PASS' if self.kept else 'MISS'}  {self.value:9.3f} of {self.limit:9.3f} {self.unit}  {self.what}"
 
 
-def show(title: str, unit: str, values: Mapping[str, Sequence[float]], budgets: Sequence[Budget]) -> None:
-    """Print the table."""
+def show(title: str, unit: str, values: Values, budgets: Sequence[Budget], first: Values | None = None) -> None:
+    """Print the table; ``first`` makes a column of its own."""
     width = max(map(len, values))
     print(title)
-    print(f"  {'':<{width}} {'p50':>9} {'p95':>9}  {unit}")
+    print(f"  {'':<{width}} {'p50':>9} {'p95':>9}  {unit}{'   p50 right after another program' if first else ''}")
     for name, row in sorted(values.items(), key=lambda item: median(item[1])):
-        print(f"  {name:<{width}} {median(row):9.3f} {p95(row):9.3f}")
+        alone = f"  {median(first[name]):9.3f}" if first else ""
+        print(f"  {name:<{width}} {median(row):9.3f} {p95(row):9.3f}{alone}")
     for budget in budgets:
         print(f"  {budget}")
 

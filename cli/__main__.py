@@ -129,6 +129,10 @@ def application(word: str) -> typer.Typer:
             app.command(name, cls=GroupedHelp, context_settings=COMMAND_FIRST)(with_flags(command))
         else:
             app.command(name)(command)
+    if word not in COMMANDS:
+        from . import lab
+
+        app.add_typer(lab.app, name="lab")
     return app
 
 

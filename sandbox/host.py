@@ -7,7 +7,7 @@ from its saved ``sandbox info --json``.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .units import show_cpu_list
 
@@ -15,8 +15,7 @@ SCHEMA_VERSION = 1
 """Of :func:`to_json`; raised when a field changes its meaning or goes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hierarchy:
+class Hierarchy(NamedTuple):
     """One mounted cgroup tree and the place in it where we may work.
 
     :param version: 1 or 2.
@@ -42,8 +41,7 @@ class Hierarchy:
     files: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
+class Disk(NamedTuple):
     """What a path was resolved to for I/O limits.
 
     :param path: as the user gave it.
@@ -58,8 +56,7 @@ class Disk:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
+class Host(NamedTuple):
     """Facts about one machine, as one user sees them. Unknown is None or empty, never a guess.
 
     :param kernel: release, as ``uname -r`` prints it.
@@ -169,8 +166,10 @@ def probe(*, detail: bool = False, paths: tuple[str, ...] = (), cgroup_parent: s
 def to_json(host: Host) -> str:
     """The record as JSON text that :func:`from_json` reads back equal."""
     import json
-    from dataclasses import asdict
-    return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(host)}, indent=2)
+
+    record = host._asdict() | {"hierarchies": [tree._asdict() for tree in host.hierarchies],
+                               "disks": [disk._asdict() for disk in host.disks]}
+    return json.dumps({"schema_version": SCHEMA_VERSION, **record}, indent=2)
 
 
 def from_json(text: str) -> Host:

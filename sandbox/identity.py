@@ -9,16 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from .errors import SpecError
 from .spec import User
 
-KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LANGUAGE", "TZ")
-"""Variables taken over from the caller, with all of ``LC_*``; anything else may carry a secret inside."""
+CATEGORIES = ("ADDRESS", "ALL", "COLLATE", "CTYPE", "IDENTIFICATION", "MEASUREMENT", "MESSAGES", "MONETARY", "NAME",
+              "NUMERIC", "PAPER", "TELEPHONE", "TIME")
+KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LANGUAGE", "TZ",
+        *(f"LC_{category}" for category in CATEGORIES))
+"""Variables taken over from the caller, locale(7)'s among them; anything else may carry a secret inside."""
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_ID = 2**32 - 2
 """4294967295 means "leave it" to setresuid(2)."""
-
-
-def is_kept(name: str) -> bool:
-    """Whether a variable is on the allow-list: known, and no secret."""
-    return name in KEPT or name.startswith("LC_")
 
 
 def lookup(text: str) -> User:
@@ -90,7 +88,7 @@ def environment(caller: Mapping[str, str], assignments: Iterable[str] = (), file
     :raises SpecError: when an assignment has no name, or a file cannot be read.
     """
     result = {"PATH": DEFAULT_PATH}
-    result |= {name: value for name, value in caller.items() if is_kept(name)}
+    result |= {name: caller[name] for name in KEPT if name in caller}
     if user is not None:
         for name in ("USER", "LOGNAME"):
             result.pop(name, None)

@@ -18,7 +18,7 @@ from .spec import Spec
 from .steps import Plan, Step
 from .usage import Usage, add_samples, collect
 from .verdict import Ending, judge
-from .verify import Reading, reading
+from .verify import reading
 
 RUSAGE = ("cpu_user", "cpu_system", "max_rss", "page_faults", "major_page_faults", "context_switches", "preemptions")
 """Figures that the init's own getrusage(2) of its dead children fills where no cgroup has them."""
@@ -57,7 +57,7 @@ class Process:
         self._rusage: tuple[int, ...] = ()
         self._samples: dict[str, int] = {}
         self._usage: Usage | None = None
-        self._readings: list[Reading] = []
+        self._report: Report | None = None
         self._events: list[Event] = []
         self._pidfd: int | None = None
         self.pid: int | None = None
@@ -189,37 +189,35 @@ class Process:
     # -- the end
 
     def _gather(self) -> None:
-        """Every process of the tree is dead: read what it used, then let the guard remove the cgroup."""
-        self._usage = collect(self._plan.reads)
-        self._readings = [reading(limit) for limit in self._plan.limits]
+        """Every process of the tree is dead: read what it used, and let the guard remove the cgroup.
+
+        The report is put together at once, while the kernel takes the namespaces down.
+        """
+        self._usage = usage = collect(self._plan.reads)
+        readings = [reading(limit) for limit in self._plan.limits]
         self._guard.send("bye")
+        if self._started is not None and self._exited is not None:
+            usage.wall_time = self._exited - self._started
+        if self._rusage:
+            _fill_from_rusage(usage, self._rusage)
+        self._report = judge(self._spec, self._plan, self._ending, usage, readings, driver_reason=self._driver_reason,
+                             done=self._executor.done, unmet=self._executor.unmet)
 
     def _finish(self) -> None:
-        """The guard has nothing more to say. The report is put together while it cleans up."""
-        if self._usage is None:  # the init was killed and told nothing
+        """The guard has nothing more to say."""
+        if self._report is None:  # the init was killed, or never came to the execve
             self._gather()
-        usage = self._complete()
-        report = judge(self._spec, self._plan, self._ending, usage, self._readings, driver_reason=self._driver_reason,
-                       done=self._executor.done, unmet=self._executor.unmet)
-        if usage.oom_kill:
-            self._events.append(Event("oom_kill", detail=str(usage.oom_kill)))
-        self._events.append(Event("ended", detail=report.outcome))
+        assert self._report is not None and self._usage is not None
+        add_samples(self._usage, self._plan.reads, self._samples)
+        if self._usage.oom_kill:
+            self._events.append(Event("oom_kill", detail=str(self._usage.oom_kill)))
+        self._events.append(Event("ended", detail=self._report.outcome))
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
         if not self._guard.reap():  # it was killed, or nobody knows
             remove(self._plan, [str(step.args[0]) for step in self._plan.steps if step.op == "remove"])
-        self.report = report
-
-    def _complete(self) -> Usage:
-        """The figures that do not come from the kernel's files."""
-        assert self._usage is not None
-        add_samples(self._usage, self._plan.reads, self._samples)
-        if self._started is not None and self._exited is not None:
-            self._usage.wall_time = self._exited - self._started
-        if self._rusage:
-            _fill_from_rusage(self._usage, self._rusage)
-        return self._usage
+        self.report = self._report
 
 
 def _fill_from_rusage(usage: Usage, words: Sequence[int]) -> None:

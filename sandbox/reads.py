@@ -6,13 +6,15 @@ to read as all the others together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from .host import Hierarchy
 from .steps import Read
 
-# figure, controller, file, key, unit
-V2 = (
+Row = tuple[str, str, str, str, str]
+"""Figure, controller (empty: there without any), file, key, unit."""
+
+V2: tuple[Row, ...] = (
     ("cpu_time", "", "cpu.stat", "usage_usec", "us"),
     ("cpu_user", "", "cpu.stat", "user_usec", "us"),
     ("cpu_system", "", "cpu.stat", "system_usec", "us"),
@@ -31,7 +33,7 @@ V2 = (
     ("pressure", "", "memory.pressure", "", "psi"),
     ("pressure", "", "io.pressure", "", "psi"),
 )
-V1 = (
+V1: tuple[Row, ...] = (
     ("cpu_time", "cpuacct", "cpuacct.usage", "", "ns"),
     ("cpu_user", "cpuacct", "cpuacct.usage_user", "", "ns"),
     ("cpu_system", "cpuacct", "cpuacct.usage_sys", "", "ns"),
@@ -51,16 +53,25 @@ SAMPLED = {"memory_peak": "memory.current", "swap_peak": "memory.swap.current", 
 """Figures that older kernels keep no peak of, and the file that is sampled instead."""
 
 
+def _by_controller(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row[1], []).append(row)
+    return found
+
+
+ROWS = {1: _by_controller(V1), 2: _by_controller(V2)}
+
+
 def reads(tree: Hierarchy, path: str) -> Iterator[Read]:
     """The figures that the cgroup at ``path`` in ``tree`` yields.
 
     :param path: absolute path of the cgroup's directory.
     """
-    present = tree.controllers if tree.version == 1 else tree.usable
-    for figure, controller, file, key, unit in V2 if tree.version == 2 else V1:
-        if controller and controller not in present:
-            continue
-        if not tree.files or file in tree.files:
-            yield Read(figure=figure, file=f"{path}/{file}", key=key, unit=unit)
-        elif SAMPLED.get(figure) in tree.files:
-            yield Read(figure=figure, file=f"{path}/{SAMPLED[figure]}", watch=figure)
+    rows, there = ROWS[tree.version], set(tree.files)
+    for controller in ("", *(tree.controllers if tree.version == 1 else tree.usable)):
+        for figure, _, file, key, unit in rows.get(controller, ()):
+            if not there or file in there:
+                yield Read(figure, f"{path}/{file}", key, unit)
+            elif SAMPLED.get(figure) in there:
+                yield Read(figure, f"{path}/{SAMPLED[figure]}", watch=figure)

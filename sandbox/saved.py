@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import types
-from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from .errors import SpecError
@@ -34,12 +33,12 @@ def load(text: str, kind: type[Record], schema_version: int) -> Record:
 def _record(data: Any, kind: Any, key: str) -> Any:
     if not isinstance(data, dict):
         raise _wrong(key, "an object", data)
-    hints, known = get_type_hints(kind), {field.name: field for field in fields(kind)}
+    hints = get_type_hints(kind)
     for name in data:
-        if name not in known:
+        if name not in hints:
             raise SpecError(f"host record: unknown key {_below(key, name)!r}", field=_below(key, name), hint=HINT)
-    for name, field in known.items():
-        if name not in data and field.default is MISSING:
+    for name in kind._fields:
+        if name not in data and name not in kind._field_defaults:
             raise SpecError(f"host record: missing key {_below(key, name)!r}", field=_below(key, name), hint=HINT)
     return kind(**{name: _value(value, hints[name], _below(key, name)) for name, value in data.items()})
 
@@ -47,7 +46,7 @@ def _record(data: Any, kind: Any, key: str) -> Any:
 def _value(data: Any, hint: Any, key: str) -> Any:
     if get_origin(hint) is tuple:
         return _tuple(data, get_args(hint), key)
-    if is_dataclass(hint):
+    if hasattr(hint, "_fields"):
         return _record(data, hint, key)
     allowed = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if type(data) not in allowed:  # isinstance would let true pass for 1

@@ -146,9 +146,9 @@ def masked(step: Step) -> tuple[Arg, ...]:
     """The arguments of a step, without the values of variables that are not on the allow-list: they may be secrets."""
     if step.op != "execve":
         return step.args
-    from .identity import is_kept
+    from .identity import KEPT
 
     paths, argv, env = step.args
     assert isinstance(env, tuple)
     pairs = (entry.partition("=") for entry in env)
-    return (paths, argv, tuple(f"{name}={value if is_kept(name) else '***'}" for name, _, value in pairs))
+    return (paths, argv, tuple(f"{name}={value if name in KEPT else '***'}" for name, _, value in pairs))

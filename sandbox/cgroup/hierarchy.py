@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
 
 from ..host import Hierarchy
 from .names import file_names
@@ -130,11 +129,11 @@ def _tree(controllers: tuple[str, ...], choices: list[Mount], owns: dict[str, st
     controllers = controllers or _words(f"{directory}/cgroup.controllers")
     known = Hierarchy(version=version, controllers=controllers, mount=mount.point, own="/", parent=None)
     if not _covers(mount.root, path):
-        return replace(known, reason=_uncovered(mount, path))
+        return known._replace(reason=_uncovered(mount, path))
     own = "/" + path[len(mount.root.rstrip("/")):].lstrip("/")
-    known = replace(known, own=own, files=file_names(directory, own, version, controllers, root))
+    known = known._replace(own=own, files=file_names(directory, own, version, controllers, root))
     if mount.read_only:
-        return replace(known, reason=f"{mount.point} is mounted read-only; mount it read-write, "
+        return known._replace(reason=f"{mount.point} is mounted read-only; mount it read-write, "
                                    "in a container for example with docker run --privileged")
     place = _place_v1 if version == 1 else _place_v2
     return place(known, directory, cgroup_parent)
@@ -159,8 +158,8 @@ def _place_v1(tree: Hierarchy, directory: str, cgroup_parent: str | None) -> Hie
     parent, problem = _wanted(tree, directory, cgroup_parent)
     problem = problem or _unwritable(tree, directory, parent)
     if problem:
-        return replace(tree, reason=problem)
-    return replace(tree, parent=parent, reason=_asked(tree.own, parent), usable=tree.controllers)
+        return tree._replace(reason=problem)
+    return tree._replace(parent=parent, reason=_asked(tree.own, parent), usable=tree.controllers)
 
 
 def _place_v2(tree: Hierarchy, directory: str, cgroup_parent: str | None) -> Hierarchy:
@@ -172,7 +171,7 @@ def _place_v2(tree: Hierarchy, directory: str, cgroup_parent: str | None) -> Hie
         for ancestor in reversed(_chain(tree.own)[:-1]):
             if not _unfit(tree, directory, ancestor):
                 return _settled(tree, directory, ancestor, BESIDE.format(own=tree.own, parent=ancestor))
-    return replace(tree, reason=problem)
+    return tree._replace(reason=problem)
 
 
 def _asked(own: str, parent: str) -> str:
@@ -230,7 +229,7 @@ def _why_whole(place: str, missing: list[str]) -> str:
 
 def _settled(tree: Hierarchy, directory: str, parent: str, reason: str) -> Hierarchy:
     usable, enable = _enablable(tree, directory, _chain(parent))
-    return replace(tree, parent=parent, reason=reason, usable=usable, enable=enable)
+    return tree._replace(parent=parent, reason=reason, usable=usable, enable=enable)
 
 
 def _enablable(tree: Hierarchy, directory: str, chain: list[str]) -> tuple[tuple[str, ...], tuple[Level, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import Protocol, cast
 
@@ -29,6 +30,7 @@ class Driver(Protocol):
         """
 
 
+@cache
 def get(name: str) -> Driver:
     """The driver called ``name``; its module is imported on first use.
 

@@ -27,7 +27,7 @@ class CgroupfsDriver:
         """See :class:`~sandbox.drivers.Driver`."""
         if not host.hierarchies:
             return ("no cgroup file system is mounted",)
-        if not any(_usable(tree) for tree in host.hierarchies):
+        if all(tree.parent is None for tree in host.hierarchies):
             reasons = dict.fromkeys(tree.reason for tree in host.hierarchies if tree.reason)
             return tuple(reasons) or ("no cgroup may be made below the launcher's own",)
         return ()
@@ -35,8 +35,7 @@ class CgroupfsDriver:
     def compile(self, spec: Spec, host: Host, *, name: str) -> Plan:
         """See :class:`~sandbox.drivers.Driver`."""
         found, unmet = wishes(spec.limits, host)
-        groups = {tree.mount: Group(tree, name, _controllers(tree, found)) for tree in host.hierarchies
-                  if _usable(tree) and _needed(tree, found, host)}
+        groups = _groups(name, found, host)
         figures = _figures(groups.values())
         watches = process.watches(spec, figures)
         limits, more = process.limits(spec, watches)
@@ -119,24 +118,26 @@ def _born_first(numbered: tuple[int, Group]) -> bool:
     return numbered[1].tree.version != 2
 
 
-def _usable(tree: Hierarchy) -> bool:
-    return tree.parent is not None
+def _groups(name: str, found: Iterable[Wish], host: Host) -> dict[str, Group]:
+    """The groups to make, by mount point.
 
-
-def _needed(tree: Hierarchy, found: Iterable[Wish], host: Host) -> bool:
-    """A tree takes part when it holds a limit or counts something that no other tree does; cgroup v2 always does."""
-    if tree.version == 2 or any(wish.tree is tree for wish in found):
-        return True
-    counts = set(tree.controllers) & set(MEASURED)
-    if any(other.version == 2 and _usable(other) for other in host.hierarchies):
-        counts.discard("cpuacct")
-    return bool(counts)
-
-
-def _controllers(tree: Hierarchy, found: Iterable[Wish]) -> tuple[str, ...]:
-    """What a v2 group needs enabled: what is limited, and the counters that may be had."""
-    limited = {wish.knob.controller_in(tree.version) for wish in found if wish.tree is tree}
-    return tuple(name for name in tree.usable if name in limited or name in MEASURED)
+    A tree takes part when it holds a limit or counts something that no other tree does; cgroup v2 always does.
+    """
+    trees = [tree for tree in host.hierarchies if tree.parent is not None]
+    limited: dict[str, set[str]] = {}
+    for wish in found:
+        limited.setdefault(wish.tree.mount, set()).add(wish.knob.controller_in(wish.tree.version))
+    counted = {*MEASURED} - ({"cpuacct"} if any(tree.version == 2 for tree in trees) else set())
+    groups = {}
+    for tree in trees:
+        wanted = limited.get(tree.mount, set())
+        if tree.version == 2:
+            # What is limited must be enabled, and the counters that may be had.
+            enabled = tuple(one for one in tree.usable if one in wanted or one in MEASURED)
+            groups[tree.mount] = Group(tree, name, enabled)
+        elif wanted or not counted.isdisjoint(tree.controllers):
+            groups[tree.mount] = Group(tree, name, ())
+    return groups
 
 
 def _figures(groups: Iterable[Group]) -> tuple[Read, ...]:

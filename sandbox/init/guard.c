@@ -36,6 +36,8 @@ static struct {
     pid_t init_pid;
     int maps;     /* eventfd that releases the init when its id maps are written */
     bool orphan;  /* the launcher is gone */
+    bool bye;     /* it has seen the tree dead and read what it wanted: everything may be removed */
+    bool cleaned, left;
     bool foreign; /* the name belongs to another run, and so does all that is called by it */
 
     int stop_signal;
@@ -221,7 +223,7 @@ static void lose_launcher(void)
 
 /* --- the loop */
 
-/* One packet of the control socket. Returns whether the launcher has nothing more to say. */
+/* One packet of the control socket. Returns whether the launcher is gone. */
 static bool take_command(void)
 {
     char command[32];
@@ -236,9 +238,11 @@ static bool take_command(void)
         kill_hard("killed");
     else if (strcmp(command, "keep") == 0)
         guard.foreign = true;
+    else if (strcmp(command, "bye") == 0)
+        guard.bye = true;
     else if (signal_of(command) != 0)
         tell_init(command);
-    return length == 0 || strcmp(command, "bye") == 0;
+    return length == 0;
 }
 
 /* The init tells when the workload has started: from then on time counts. */
@@ -310,10 +314,20 @@ static bool look_around(void)
     return false;
 }
 
+static void finish(void)
+{
+    guard.cleaned = true;
+    guard.left = !guard.foreign && !clean_up(guard.plan);
+}
+
+/* With the tree dead, all that is waited for is the kernel taking the namespaces down; that time is used. */
 static void outlive_init(void)
 {
     while (!look_around())
-        ;
+        if (guard.bye && !guard.cleaned) {
+            watches_report();
+            finish();
+        }
     kill_init(); /* if it is not dead, poll(2) has failed */
     guard.stopping = guard.killing = true;
     while (waitpid(guard.init_pid, NULL, 0) < 0 && errno == EINTR)
@@ -325,7 +339,7 @@ static void outlive_init(void)
 /* The launcher reads its figures now; what it leaves is removed when it says so or is gone. */
 static void wait_for_bye(void)
 {
-    while (!guard.orphan) {
+    while (!guard.orphan && !guard.bye) {
         struct pollfd fds[] = {{.fd = CONTROL, .events = POLLIN}, {.fd = guard.launcher, .events = POLLIN}};
 
         if (ppoll(fds, 2, NULL, NULL) < 0 && errno != EINTR)
@@ -347,8 +361,11 @@ int guard_run(const struct plan *plan)
         kill_init();
     if (guard.init >= 0)
         outlive_init();
-    watches_report();
+    if (!guard.cleaned)
+        watches_report();
     say("done");
     wait_for_bye();
-    return guard.foreign || clean_up(plan) ? 0 : 1;
+    if (!guard.cleaned)
+        finish();
+    return guard.left ? 1 : 0;
 }

@@ -62,30 +62,27 @@ def encode(steps: Iterable[tuple[int, Step]]) -> bytes:
 
 def _step(number: int, step: Step) -> bytes:
     where, signature = OPS.get(step.op, (None, ""))
-    types = "i" * len(step.args) if signature == "i*" else signature
-    if where is not step.where or types != "".join(map(_type, step.args)) or len(types) > 255:
+    args = [_arg(arg) for arg in step.args]
+    types = "".join([chr(arg[0]) for arg in args])
+    if where is not step.where or types != (len(args) * "i" if signature == "i*" else signature) or len(args) > 255:
         raise TypeError(f"sandbox-init has no {step.where} step {step.op} with arguments {step.args!r}")
-    head = LETTERS[step.where] + struct.pack("<BH", len(step.args), number) + _text(step.op)
-    return head + b"".join(map(_arg, step.args))
-
-
-def _type(arg: Arg) -> str:
-    return "i" if isinstance(arg, int) else "s" if isinstance(arg, str) else "l"
+    return b"".join([LETTERS[where], struct.pack("<BH", len(args), number), _text(step.op), *args])
 
 
 def _arg(arg: Arg) -> bytes:
+    """The argument, with the letter of its type in front."""
     if isinstance(arg, int):
         try:
-            return b"i" + struct.pack("<q", arg)
+            return struct.pack("<cq", b"i", arg)
         except struct.error:
             raise SpecError(f"{arg} does not fit into 64 bits") from None
     if isinstance(arg, str):
         return b"s" + _text(arg)
-    return b"l" + struct.pack("<I", len(arg)) + b"".join(map(_text, arg))
+    return b"".join([b"l", struct.pack("<I", len(arg)), *map(_text, arg)])
 
 
 def _text(text: str) -> bytes:
     data = os.fsencode(text)
-    if b"\0" in data:
+    if 0 in data:
         raise SpecError(f"{text!r} has a NUL byte")
-    return struct.pack("<I", len(data)) + data + b"\0"
+    return b"%b%b\0" % (len(data).to_bytes(4, "little"), data)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 from ..host import Host, small_file
 
@@ -17,8 +16,7 @@ def add(host: Host, root: str = "") -> Host:
 
     abi = landlock_abi()
     selinux, apparmor = selinux_mode(root), apparmor_enabled(root)
-    return replace(
-        host,
+    return host._replace(
         memory_total=psutil.virtual_memory().total,
         swap_total=psutil.swap_memory().total,
         systemd_version=systemd_version() if host.systemd_running else None,

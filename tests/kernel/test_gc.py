@@ -7,7 +7,6 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,8 +22,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes cgroups: needs 
 def host(tmp_path: Path) -> Host:
     """This host, with state files of its own and only the trees we may use."""
     found = probe()
-    return replace(found, runtime_dir=str(tmp_path),
-                   hierarchies=tuple(tree for tree in found.hierarchies if tree.parent is not None)[:2])
+    return found._replace(runtime_dir=str(tmp_path),
+                          hierarchies=tuple(tree for tree in found.hierarchies if tree.parent is not None)[:2])
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,8 @@ DISKS = (Disk(path="/data", device="254:0", chain=("/data", "254:1 vda1", "254:0
 
 
 def spec(**wishes: object) -> Spec:
-    return make_spec(["sh", "-c", "echo $HOME"], env={"PATH": "/usr/bin:/bin", "SECRET": "hunter2"}, best_effort=True,
-                     **wishes)
+    made = make_spec(["sh", "-c", "echo $HOME"], best_effort=True, **wishes)
+    return replace(made, env=(("PATH", "/usr/bin:/bin"), ("SECRET", "hunter2")))
 
 
 SPECS: dict[str, Spec] = {
@@ -41,9 +42,7 @@ SPECS: dict[str, Spec] = {
 
 
 def with_disks(host: Host) -> Host:
-    from dataclasses import replace
-
-    return replace(host, disks=DISKS)
+    return host._replace(disks=DISKS)
 
 
 @pytest.mark.parametrize("host", HOSTS)

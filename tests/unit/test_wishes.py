@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from sandbox.host import Hierarchy, Host
@@ -57,7 +55,7 @@ def test_swap_means_the_same_on_both_versions(limits: dict[str, str], v1: object
 
 
 def test_no_swap_limit_is_invented_where_there_is_no_swap() -> None:
-    assert "swap_max" not in values(replace(V2, swap_total=0), memory="64m")
+    assert "swap_max" not in values(V2._replace(swap_total=0), memory="64m")
 
 
 @pytest.mark.parametrize(("host", "limits", "words"), [
