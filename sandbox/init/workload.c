@@ -104,6 +104,15 @@ static int weight(struct attempt attempt)
     return attempt.error == EACCES ? 2 : attempt.exists ? 1 : 0;
 }
 
+static bool is_directory(const char *path)
+{
+    int fd = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
 /* Tries each path as execvpe(3) does, but without its shell for what has no header. */
 int step_execve(const struct step *step)
 {
@@ -116,9 +125,12 @@ int step_execve(const struct step *step)
         struct attempt attempt = {errno, i, false};
 
         attempt.exists = faccessat(AT_FDCWD, paths[i], F_OK, 0) == 0;
+        if (attempt.error == EACCES && is_directory(paths[i]))
+            attempt.error = EISDIR; /* the kernel says EACCES of both a directory and a file without x */
         if (i == 0 || weight(attempt) > weight(told))
             told = attempt;
-        if (attempt.error != ENOENT && attempt.error != ENOTDIR && attempt.error != EACCES) {
+        if (attempt.error != ENOENT && attempt.error != ENOTDIR && attempt.error != EACCES &&
+            attempt.error != EISDIR) {
             told = attempt;
             break;
         }

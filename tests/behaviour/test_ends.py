@@ -57,7 +57,8 @@ def test_not_executable(sandbox: Program, tmp_path: Path) -> None:
 def test_directory(sandbox: Program, tmp_path: Path) -> None:
     done = sandbox("--", str(tmp_path))
     assert done.code == 126
-    _never_ran(done.report, errno.EACCES)
+    assert "Is a directory" in done.report["why"]
+    _never_ran(done.report, errno.EISDIR)
 
 
 def test_bad_interpreter(sandbox: Program, tmp_path: Path) -> None:
