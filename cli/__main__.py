@@ -96,9 +96,10 @@ def info(json: Json = False) -> int:
 
 def gc(json: Json = False) -> int:
     """Remove what killed runners left."""
+    from sandbox import lab
     from sandbox.gc import collect
 
-    removed = collect()
+    removed = (*collect(), *lab.collect())
     if json:
         emit_json({"removed": list(removed)})
     elif removed:

@@ -63,13 +63,14 @@ def _by_controller(rows: Iterable[Row]) -> dict[str, list[Row]]:
 ROWS = {1: _by_controller(V1), 2: _by_controller(V2)}
 
 
-def reads(tree: Hierarchy, path: str) -> Iterator[Read]:
+def reads(tree: Hierarchy, path: str, controllers: Iterable[str]) -> Iterator[Read]:
     """The figures that the cgroup at ``path`` in ``tree`` yields.
 
     :param path: absolute path of the cgroup's directory.
+    :param controllers: those it has.
     """
     rows, there = ROWS[tree.version], set(tree.files)
-    for controller in ("", *(tree.controllers if tree.version == 1 else tree.usable)):
+    for controller in ("", *controllers):
         for figure, _, file, key, unit in rows.get(controller, ()):
             if not there or file in there:
                 yield Read(figure, f"{path}/{file}", key, unit)

@@ -64,7 +64,7 @@ class Group:
 
     :param tree: the tree.
     :param name: name of the sandbox.
-    :param controllers: what must be enabled for it, on v2.
+    :param controllers: what it has; on v2 they must be enabled for it.
     """
 
     def __init__(self, tree: Hierarchy, name: str, controllers: tuple[str, ...]) -> None:
@@ -132,19 +132,25 @@ def _groups(name: str, found: Iterable[Wish], host: Host) -> dict[str, Group]:
     for tree in trees:
         wanted = limited.get(tree.mount, set())
         if tree.version == 2:
-            # What is limited must be enabled, and the counters that may be had.
-            enabled = tuple(one for one in tree.usable if one in wanted or one in MEASURED)
-            groups[tree.mount] = Group(tree, name, enabled)
+            may_count = _countable(tree, host)
+            groups[tree.mount] = Group(tree, name, tuple(one for one in tree.usable if one in wanted | may_count))
         elif wanted or not counted.isdisjoint(tree.controllers):
-            groups[tree.mount] = Group(tree, name, ())
+            groups[tree.mount] = Group(tree, name, tree.controllers)
     return groups
+
+
+def _countable(tree: Hierarchy, host: Host) -> set[str]:
+    """The v2 controllers to enable for their counters alone: not in a tree that systemd manages, if they are off."""
+    if not host.systemd_running:
+        return {*MEASURED}
+    return {name for name in MEASURED if all(name in enabled for _, enabled in tree.enable)}
 
 
 def _figures(groups: Iterable[Group]) -> tuple[Read, ...]:
     """What the groups yield. In hybrid mode two trees know the CPU time: the first one is asked."""
     found: dict[tuple[str, str], Read] = {}
     for group in groups:
-        for read in reads(group.tree, group.path):
+        for read in reads(group.tree, group.path, group.controllers):
             several = read.file if read.unit in ("blkio", "io.stat", "psi") else ""
             found.setdefault((read.figure, several), read)
     return tuple(found.values())
