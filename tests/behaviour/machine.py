@@ -57,6 +57,16 @@ def own_cgroup(controller: str) -> Path:
     raise LookupError(controller)
 
 
+def new_cgroups(controller: str) -> Path:
+    """The directory in which sandboxes get their cgroups in the tree of ``controller``, on v1 and v2."""
+    from sandbox.host import probe
+
+    tree = probe().hierarchy(controller)
+    if tree is None or tree.parent is None:
+        raise LookupError(controller)
+    return Path(tree.mount + tree.parent)
+
+
 def status(pid: int | str) -> dict[str, str]:
     """``/proc/PID/status``; empty when the process is gone."""
     try:

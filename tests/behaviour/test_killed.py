@@ -96,9 +96,9 @@ def test_gc_is_part_of_the_next_run(sandbox: Program) -> None:
 
 
 def test_gc_leaves_foreign_groups_alone(sandbox: Program) -> None:
-    from machine import own_cgroup
+    from machine import new_cgroups
 
-    foreign = own_cgroup("pids") / f"sandbox-{names('foreign')}"
+    foreign = new_cgroups("pids") / f"sandbox-{names('foreign')}"
     foreign.mkdir()
     try:
         process = os.posix_spawn("/bin/sleep", ["sleep", "1000"], {})

@@ -27,11 +27,11 @@ def test_a_name_is_used_once_at_a_time(sandbox: Program) -> None:
 
 
 def test_a_foreign_directory_of_that_name(sandbox: Program) -> None:
-    from machine import own_cgroup
+    from machine import new_cgroups
     from program import names
 
     name = names()
-    foreign = own_cgroup("pids") / f"sandbox-{name}"
+    foreign = new_cgroups("pids") / f"sandbox-{name}"
     foreign.mkdir()
     try:
         with sandbox.start("--pids-limit", "8", "--", "true", name=name) as running:

@@ -76,9 +76,12 @@ def _check_mounts(calls: list[str], steps: list[dict[str, Any]]) -> None:
 def _check_writes(calls: list[str], steps: list[dict[str, Any]]) -> None:
     """Each write to a cgroup file is a step, and each such step is a write."""
     planned = {(step["args"][0], step["args"][1]) for step in steps if step["op"] == "write"}
+    planned |= {(f"{directory}/cgroup.subtree_control", f"+{controller}")
+                for step in steps if step["op"] == "enable" for directory, *controllers in [step["args"]]
+                for controller in controllers}
     copied = {step["args"][0] for step in steps if step["op"] == "inherit"}
     joined = {step["args"][0] for step in steps if step["op"] == "open"}
-    assert joined
+    assert joined or any(step["op"] == "clone_into_cgroup" for step in steps)
     seen = set()
     for call in calls:
         match = re.match(rf"\d+<(/sys/fs/cgroup/[^>]*)>, {STRING}", call)

@@ -1,0 +1,27 @@
+"""Processes of a lab, which die with the process that started them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill us when the process that forked us ends, however it ends (prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def start(argv: list[str], *, log: str, pass_fds: tuple[int, ...] = (), environment: Mapping[str, str] | None = None
+          ) -> int:
+    """Start a program that dies with us; what it says goes to the file ``log``.
+
+    :returns: its process id.
+    """
+    with open(log, "wb") as file:
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, pass_fds=pass_fds,
+                                env={**os.environ, **(environment or {})}, preexec_fn=die_with_parent).pid

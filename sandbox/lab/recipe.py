@@ -1,0 +1,89 @@
+"""What the images are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import SpecError
+
+SYSTEM = ("systemd", "systemd-sysv", "dbus", "udev", "kmod", "python3", "iproute2", "procps", "util-linux", "e2fsprogs")
+TESTS = ("python3-prctl", "python3-psutil", "python3-pyroute2", "python3-pytest", "python3-pytest-timeout",
+         "python3-hypothesis", "python3-jsonschema", "python3-rich", "strace", "stress-ng")
+PEERS = ("crun", "runc", "bubblewrap", "podman", "docker.io", "containerd")
+KERNEL = "linux-image-cloud-amd64"
+WHEELS = ("typer>=0.17,<0.29", "annotated-doc", "shellingham", "cgroupspy>=0.2.3")
+"""What the project needs and Debian has not, or too old; pure Python, and complete without what they depend on."""
+MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer",
+          "e2scrub_reap.service", "getty@tty1.service", "serial-getty@ttyS0.service", "systemd-binfmt.service",
+          "proc-sys-fs-binfmt_misc.automount", "systemd-random-seed.service", "systemd-boot-update.service",
+          "systemd-pcrphase.service", "systemd-network-generator.service", "tmp.mount", "systemd-firstboot.service",
+          "ldconfig.service", "systemd-journal-catalog-update.service", "systemd-hwdb-update.service",
+          "systemd-update-utmp.service")
+"""Of no use in a lab: with an emulated CPU each costs a tenth of a second or more at boot."""
+DISABLED = ("docker.service", "docker.socket", "containerd.service", "netavark-dhcp-proxy.socket", "podman.socket",
+            "podman.service", "podman-auto-update.timer", "podman-restart.service")
+"""Only started by hand."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A Debian system as a disk image.
+
+    :param name: what it is called in the cache.
+    :param suite: Debian's name of the release.
+    :param python: version of its Python.
+    :param packages: what is installed, with what it depends on.
+    :param wheels: Python packages that are added, as pip wants them.
+    """
+
+    name: str
+    suite: str
+    python: str = ""
+    packages: tuple[str, ...]
+    wheels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """What a VM is started from.
+
+    :param recipe: of its disk.
+    :param options: for the kernel's command line.
+    :param summary: for ``sandbox lab images``.
+    """
+
+    recipe: Recipe
+    options: str = ""
+    summary: str = ""
+
+
+TOOLS = Recipe(name="tools", suite="trixie", packages=("qemu-system-x86", "virtiofsd"))
+"""QEMU: that of Debian 12 (7.2) panics guests with more than one CPU, so it comes from the newer release."""
+DISK = (*SYSTEM, KERNEL, *TESTS, *PEERS)
+TRIXIE = Recipe(name="trixie", suite="trixie", python="3.13", packages=DISK, wheels=WHEELS)
+BOOKWORM = Recipe(name="bookworm", suite="bookworm", python="3.11", packages=DISK, wheels=WHEELS)
+
+TREE = Recipe(name="tree", suite="bookworm", packages=(*SYSTEM, *TESTS))
+"""A root for containers on machines without systemd. That of Debian 12, as newer ones give up cgroup v1."""
+
+IMAGES = {
+    "trixie": Image(recipe=TRIXIE, summary="Debian 13, kernel 6.12, systemd 257, cgroup v2"),
+    "bookworm": Image(recipe=BOOKWORM, summary="Debian 12, kernel 6.1, systemd 252, cgroup v2"),
+    "bookworm-legacy": Image(
+        recipe=BOOKWORM, options="systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=1",
+        summary="Debian 12 with the cgroup v1 trees that old articles show"),
+    "bookworm-hybrid": Image(
+        recipe=BOOKWORM, options="systemd.unified_cgroup_hierarchy=0",
+        summary="Debian 12 with controllers in cgroup v1 and an empty v2 tree beside"),
+}
+DEFAULT = "trixie"
+
+
+def image(name: str) -> Image:
+    """The image called ``name``.
+
+    :raises SpecError: there is none.
+    """
+    if name not in IMAGES:
+        raise SpecError(f"--image: there is no image {name!r}", field="image", hint=f"use {', '.join(IMAGES)}")
+    return IMAGES[name]

@@ -1,0 +1,35 @@
+"""Labs are booted by ``make test-lab`` only, or whenever pytest is asked for the mark: ``pytest -m lab``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from labs import Lab
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "lab: boots a lab")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    ours = [item for item in items if here in item.path.parents]
+    for item in ours:
+        item.add_marker(pytest.mark.lab)
+        item.add_marker(pytest.mark.timeout(300))
+    if ours and "lab" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=ours)
+        items[:] = [item for item in items if item not in ours]
+
+
+@pytest.fixture(scope="module", params=["container", "vm"])
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """One of each engine, booted once for a module; only one at a time is up."""
+    lab = Lab(request.param)
+    try:
+        assert lab.out("systemctl", "is-system-running", "--wait") == "running"
+        yield lab
+    finally:
+        lab.down()

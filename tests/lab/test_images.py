@@ -1,0 +1,56 @@
+"""Each image shows the cgroup layout it is there for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from labs import Lab
+
+
+@pytest.fixture
+def boot() -> Iterator[Callable[[str], Lab]]:
+    made: list[Lab] = []
+
+    def boot(image: str) -> Lab:
+        made.append(Lab("vm", image))
+        return made[-1]
+
+    yield boot
+    for lab in made:
+        lab.down()
+
+
+def test_trixie(boot: Callable[[str], Lab]) -> None:
+    lab = boot("trixie")
+    words = lab.sh("stat -fc %T /sys/fs/cgroup; systemctl --version | head -1; uname -r").splitlines()
+    assert (words[0], words[1].split()[1], words[2][:5]) == ("cgroup2fs", "257", "6.12.")
+    assert lab.sh("udevadm settle; swapon /dev/disk/by-id/virtio-swap; wc -l </proc/swaps; "
+                  "blockdev --getsz /dev/disk/by-id/virtio-data") == "2\n2097152"
+
+
+def test_container_lab_in_the_vm(boot: Callable[[str], Lab]) -> None:
+    """systemd below systemd, in a subtree that was delegated, on pure cgroup v2."""
+    lab = boot("trixie")
+    inner = "sandbox lab run --engine container -- sh -c"
+    assert lab.sh(f"{inner} 'systemctl is-system-running --wait; stat -fc %T /sys/fs/cgroup'").split() == [
+        "running", "cgroup2fs"]
+    killed = f"{inner} \"systemd-run --scope -p MemoryMax=32M python3 -c 'b=bytearray(100<<20)'\""
+    assert lab.run("sh", "-c", killed).returncode == 137
+    assert "sandbox-lab-container" in lab.sh("systemctl status sandbox-lab-container.scope")
+    assert lab.sh("sandbox lab down; find /sys/fs/cgroup -name 'sandbox-lab-container*'; ls /run/sandbox-lab") == ""
+
+
+@pytest.mark.parametrize(("image", "mode"), [("bookworm", "v2"), ("bookworm-hybrid", "hybrid"),
+                                             ("bookworm-legacy", "v1")])
+def test_bookworm(boot: Callable[[str], Lab], image: str, mode: str) -> None:
+    lab = boot(image)
+    shown = lab.sh("uname -r; systemctl --version | head -1; ls /sys/fs/cgroup").splitlines()
+    assert shown[0].startswith("6.1.")
+    assert shown[1].split()[1] == "252"
+    trees = {"cpu,cpuacct", "blkio", "memory", "pids"}
+    assert trees & set(shown) == (set() if mode == "v2" else trees)
+    assert ("unified" in shown) == (mode == "hybrid")
+    group = lab.sh("systemd-run -q --scope -p MemoryMax=32M cat /proc/self/cgroup")
+    assert (":memory:/system.slice/run-" in group) == (mode != "v2")
+    assert f"Cgroup Mode: {mode}" in lab.out("sandbox", "info")
