@@ -137,16 +137,24 @@ def test_readme_commands_exist() -> None:
     targets = re.findall(r"(?m)(?:^|`)make ([a-z-]+)", text)
     assert {"demo", "test"} <= set(targets)
     assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
-    from sandbox.options import TABLE
-
-    flags = {word for option in TABLE for word in (option.flag, *option.short)}
-    flags |= {"--json", "--host", "--format", "--show-env", "--profile", "--verbose", "--help", "--version",
-              "--no-die-with-parent", "--die-with-parent"}
+    flags = {"--help", *_flags_of_the_program()}
     commands = [line for line in text.splitlines() if re.match(r"\$? ?(\.venv/bin/)?sandbox ", line.strip())]
     assert commands
     for command in commands:
         for flag in re.findall(r"(?<= )--[a-z-]+", command.split(" -- ")[0]):
             assert flag in flags, f"{flag} in {command}"
+
+
+def _flags_of_the_program() -> set[str]:
+    import typer
+    from sandbox_cli.__main__ import application
+
+    found, waiting = set(), [typer.main.get_command(application(""))]
+    while waiting:
+        command = waiting.pop()
+        found |= {flag for one in command.params for flag in (*one.opts, *one.secondary_opts)}
+        waiting += getattr(command, "commands", {}).values()
+    return found
 
 
 def test_changelog_has_the_version() -> None:
