@@ -91,7 +91,8 @@ class Executor:
         """Make the directory of the state files; it stays, like /run/lock. One that others may write to is refused."""
         path = str(step.args[0])
         try:
-            os.makedirs(path, mode=0o700, exist_ok=True)
+            if not os.path.lexists(path):
+                os.makedirs(path, mode=0o700, exist_ok=True)
             status = os.lstat(path)
         except OSError as error:
             raise StepError(f"cannot make {path}", errno=error.errno or 0) from error

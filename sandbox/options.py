@@ -246,7 +246,7 @@ TABLE: tuple[Option, ...] = (
     Option("cpu_time", units.parse_seconds, "TIME", "most CPU time of the whole tree", "Time"),
     Option("stop_signal", units.parse_signal, "SIGNAL", "what a soft stop sends (TERM)", "Time"),
     Option("stop_timeout", partial(units.parse_seconds, zero=True, example="10"), "TIME",
-           "from the soft stop to the hard kill (2)", "Time"),
+           "from the soft stop to the hard kill (1.5)", "Time"),
     Option("env", parse_word, "NAME[=VALUE]", "set a variable, or copy the caller's", "Command", ("-e",), True),
     Option("env_file", parse_word, "FILE", "lines of NAME=VALUE or NAME", "Command", repeatable=True),
     Option("cwd", parse_word, "DIR", "working directory", "Command", ("-w",), long="--workdir"),

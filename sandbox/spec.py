@@ -195,7 +195,7 @@ class Spec:
     cgroup_parent: str | None = None
     best_effort: bool = False
     stop_signal: int = int(signal.SIGTERM)
-    stop_timeout: float = 2.0
+    stop_timeout: float = 1.5
 
     def __post_init__(self) -> None:
         if not self.argv or not self.argv[0]:

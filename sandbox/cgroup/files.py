@@ -35,8 +35,10 @@ def read(path: str) -> str:
     except OSError as error:
         raise failure("read", path, "", error) from error
     try:
-        text = b""
-        while chunk := os.read(fd, 65536):
+        text = chunk = os.read(fd, 65536)
+        # The kernel hands such files out in whole lines, a page at a time: less than half of one was all there is.
+        while len(chunk) >= 2048:
+            chunk = os.read(fd, 65536)
             text += chunk
         return os.fsdecode(text)
     except OSError as error:
