@@ -45,7 +45,7 @@ def test_sandboxes_are_made_below_the_caller(sandbox: Program, outer: dict[str, 
 def test_binding_ancestor_is_named(sandbox: Program, outer: dict[str, Path]) -> None:
     (outer["memory"] / "memory.limit_in_bytes").write_text(str(48 * MIB))
     (outer["pids"] / "pids.max").write_text("10")
-    done = sandbox("-m", "64m", "--pids-limit", "9", *python("b = bytearray(256 << 20)"), wrap=within(outer))
+    done = sandbox("-m", "64m", "--pids-limit", "9", *python("b = bytearray(b\"x\") * (256 << 20)"), wrap=within(outer))
     assert done.report["outcome"] == "oom"
     tighter = str(outer["memory"] / "memory.limit_in_bytes")
     assert done.limit("--memory")["binding"] == tighter

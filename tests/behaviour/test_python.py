@@ -31,7 +31,8 @@ def test_run(wishes: dict[str, Any]) -> None:
 
 
 def test_limits(wishes: dict[str, Any]) -> None:
-    report = sandbox.run(["python3", "-c", "b = bytearray(256 << 20)"], memory="64M", cpus=1.5, timeout=60, **wishes)
+    hog = ["python3", "-c", "b = bytearray(b'x') * (256 << 20)"]
+    report = sandbox.run(hog, memory="64M", cpus=1.5, timeout=60, **wishes)
     assert report.outcome == "oom"
     assert report.usage.memory_peak is not None
     assert report.usage.memory_peak <= 64 << 20
