@@ -137,10 +137,6 @@ class Plan(NamedTuple):
     unmet: tuple[Unmet, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def of(self, *places: Where) -> tuple[Step, ...]:
-        """The steps that one of ``places`` carries out, in order."""
-        return tuple(step for step in self.steps if step.where in places)
-
 
 def masked(step: Step) -> tuple[Arg, ...]:
     """The arguments of a step, without the values of variables that are not on the allow-list: they may be secrets."""

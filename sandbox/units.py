@@ -229,16 +229,6 @@ def show_cpu_list(numbers: set[int]) -> str:
     return ",".join(f"{first}-{last}" if first < last else str(first) for first, last in ranges)
 
 
-def show_signal(number: int) -> str:
-    """``15`` -> ``SIGTERM``, ``40`` -> ``SIGRTMIN+6``."""
-    if int(signal.SIGRTMIN) < number < int(signal.SIGRTMAX):
-        return f"SIGRTMIN+{number - int(signal.SIGRTMIN)}"
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
 def _scaled(match: re.Match[str], unit: int) -> int:
     whole, fraction = match[1], match[2] or ""
     scaled: int = int(whole + fraction) * unit // 10 ** len(fraction)

@@ -13,7 +13,7 @@ from .host import Hierarchy, Host
 from .knobs import KNOBS, Knob
 from .spec import UNLIMITED, Bytes, DeviceRate, Limits, Percent
 from .steps import Unmet
-from .units import show_bytes
+from .units import show_bytes, show_cpus
 
 DEFAULT_PERIOD = 100_000
 """Microseconds: the kernel's and docker's CPU period."""
@@ -97,7 +97,7 @@ def _quota(limits: Limits, host: Host) -> Wish | Unmet:
         note = f"the kernel's smallest quota is {MIN_QUOTA} us, so the period becomes {period} us"
     elif quota != limits.cpus * period:
         note = f"rounded to {quota} us of {period} us"
-    return _wish(host, KNOBS["cpus"], (quota, period), "cpus", asked=f"{limits.cpus:g}", note=note)
+    return _wish(host, KNOBS["cpus"], (quota, period), "cpus", asked=show_cpus(limits.cpus), note=note)
 
 
 def _cpu_share(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:

@@ -160,8 +160,3 @@ def test_any_text_is_read_or_refused(text):
 def test_sizes_for_people():
     assert [units.show_size(value) for value in (0, 1023, 1024, 66_900_000, 2**50)] == [
         "0 B", "1023 B", "1.0 KiB", "63.8 MiB", "1024.0 TiB"]
-
-
-def test_signal_names():
-    assert [units.show_signal(number) for number in (15, 34, 40, 64, 32)] == [
-        "SIGTERM", "SIGRTMIN", "SIGRTMIN+6", "SIGRTMAX", "signal 32"]
