@@ -12,7 +12,7 @@ from .drivers import choose
 from .errors import SandboxError, StepError, Unsupported
 from .execute import Executor
 from .host import Host
-from .process import Event, Process, remove, step_failure
+from .process import Event, Process, arguments, is_taken, remove, step_failure
 from .report import Report
 from .spec import DeviceRate, Spec, flag_of
 from .steps import Plan
@@ -164,6 +164,8 @@ def _abandon(executor: Executor) -> StepError | None:
                 failure = step_failure(executor.plan, record)
     guard.send("bye")
     guard.reap()
-    if executor.foreign and failure is None:
-        remove(executor.plan, executor.made)
+    if is_taken(executor.plan, failure):
+        remove(executor.made)
+    elif executor.foreign:
+        remove(executor.made, arguments(executor.plan, "unlink"))
     return failure

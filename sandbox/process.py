@@ -215,8 +215,11 @@ class Process:
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
-        if not self._guard.reap():  # it was killed, or nobody knows
-            remove(self._plan, [str(step.args[0]) for step in self._plan.steps if step.op == "remove"])
+        clean = self._guard.reap()
+        if is_taken(self._plan, self._failure):
+            remove(self._executor.made)
+        elif not clean:  # the guard was killed, or nobody knows
+            remove(arguments(self._plan, "remove"), arguments(self._plan, "unlink"))
         self.report = self._report
 
 
@@ -266,12 +269,22 @@ def _pid_of(pidfd: int) -> int | None:
     return None
 
 
-def remove(plan: Plan, cgroups: Sequence[str]) -> None:
+def is_taken(plan: Plan, failure: StepError | None) -> bool:
+    """The name belongs to another run. The guard then removes nothing, and only what we made ourselves is ours."""
+    return (failure is not None and failure.errno == EEXIST and failure.number > 0
+            and plan.steps[failure.number - 1].op == "claim")
+
+
+def remove(cgroups: Sequence[str], files: Sequence[str] = ()) -> None:
     """What the guard does in its CLEANUP steps, when it cannot or must not."""
     cgroup = Cgroup(tuple(cgroups))
     cgroup.kill()
     cgroup.remove()
-    for step in plan.steps:
-        if step.op == "unlink":
-            with suppress(FileNotFoundError):
-                os.unlink(str(step.args[0]))
+    for path in files:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def arguments(plan: Plan, op: str) -> list[str]:
+    """The first argument of each step that is an ``op``."""
+    return [str(step.args[0]) for step in plan.steps if step.op == op]

@@ -130,3 +130,16 @@ def test_unknown_wishes_are_refused_before_anything_starts() -> None:
 def test_a_plan_can_be_had_without_running_it(name: str) -> None:
     plan = sandbox.plan(sandbox.make_spec(["true"], name=name, pids_limit=7))
     assert [limit.applied for limit in plan.limits] == ["7"]
+
+
+@pytest.mark.parametrize("driver", ["cgroupfs", "none"])
+def test_what_a_refused_namesake_made_goes_again(name: str, driver: str) -> None:
+    """The other one has fewer cgroups or none: ours are made before the name turns out to be taken."""
+    with Sandbox(sandbox.make_spec(["sleep", "60"], name=name, driver=driver)) as box:
+        process = box.start()
+        theirs = [path for path in directories(name) if os.path.exists(path)]
+        with pytest.raises(StepError, match=name):
+            run(["true"], name=name, cpus=0.5)
+        assert [path for path in directories(name) if os.path.exists(path)] == theirs
+        assert os.path.exists(f"{probe().runtime_dir}/{name}")
+        assert process.poll() is None
