@@ -31,7 +31,7 @@ def script(plan: Plan) -> str:
         "clocks=",
         *(f'{line}\nclocks="$clocks $!"' for line in _watches(plan)),
         'wait "$pid"; status=$?',
-        "kill $clocks 2>/dev/null",
+        "kill $clocks 2>/dev/null; wait",
         "",
         "# what it used",
         *(f"cat {shlex.quote(file)}" for file in files),
@@ -124,7 +124,9 @@ def _watches(plan: Plan) -> Iterator[str]:
     stop = f"kill -{number} $pid; sleep {int(str(grace)) / 1000:g}; kill -9 $pid"
     for step in plan.steps:
         if step.op == "deadline":
-            yield f"(sleep {int(str(step.args[0])) / 1000:g}; {stop}) >/dev/null 2>&1 &"
+            seconds = int(str(step.args[0])) / 1000
+            # The trap: a shell that is killed would leave its sleep behind.
+            yield f"(trap 'kill $!; exit' TERM; sleep {seconds:g} & wait; {stop}) >/dev/null 2>&1 &"
         elif step.op == "watch" and step.args[3]:
             _, path, key, limit, interval = step.args
             value = f"awk '$1 == \"{key}\" {{print $2}}' {path}" if key else f"cat {path}"

@@ -16,12 +16,13 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes cgroups: needs 
 def test_the_script_does_what_run_does() -> None:
     name = f"test-{os.urandom(4).hex()}"
     plan = sandbox.plan(sandbox.make_spec(["sh", "-c", "echo pid $$; ulimit -n; exit 3"], name=name, pids_limit=20,
-                                          memory="64m", timeout=30, cpu_time=30, ulimit=["nofile=64"], cwd="/tmp"))
+                                          memory="64m", timeout=31.25, cpu_time=30, ulimit=["nofile=64"], cwd="/tmp"))
     done = subprocess.run(["sh"], input=shell.script(plan), capture_output=True, text=True, timeout=60, check=False)
     lines = done.stdout.splitlines()
     assert done.returncode == 3, done.stderr
     assert str(64 << 20) in lines  # read back
     assert lines[lines.index("64") - 1] == "pid 1"
+    assert "31.25" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     made = [str(step.args[0]) for step in plan.steps if step.op == "mkdir"]
     assert made
     assert not any(map(os.path.exists, made))
