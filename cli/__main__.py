@@ -79,17 +79,19 @@ def explain(
 
 def info(json: Json = False) -> int:
     """Print what this machine offers for limits."""
+    from sandbox import config
     from sandbox.drivers import choose
     from sandbox.host import probe, to_json
+    from sandbox.systemd import with_manager
 
-    host = probe(detail=True)
+    spec = Spec(argv=("true",), driver=str(config.defaults(os.environ).get("driver", "auto")))
+    host = with_manager(probe(detail=True), spec)
     if json:
         emit(to_json(host))
         return 0
-    from sandbox import config
     from sandbox.teach.info import text
 
-    driver, reason = choose(str(config.defaults(os.environ).get("driver", "auto")), host)
+    driver, reason = choose(spec, host)
     emit(text(host, driver.name, reason))
     return 0
 

@@ -39,6 +39,7 @@ def run(spec: Spec, *, json: str | None, verbose: bool, parent: int | None) -> i
     if parent is not None:
         follow(parent)
     from sandbox.box import Sandbox
+    from sandbox.drivers.cgroupfs import MANAGED
 
     with ExitStack() as stack:
         terminal = None
@@ -47,9 +48,11 @@ def run(spec: Spec, *, json: str | None, verbose: bool, parent: int | None) -> i
 
             terminal = stack.enter_context(Terminal(spec.user))
         box = stack.enter_context(Sandbox(spec))
+        if box.plan.driver == "cgroupfs" and box.plan.notes[:1] == (MANAGED,):
+            say(f"sandbox: warning: {MANAGED}")
         slave = terminal.slave if terminal else None
         process = box.start(stdin=slave, stdout=slave, stderr=slave)
-        Foreground(process, signals, terminal, spec.stop_timeout).wait()
+        Foreground(process, signals, terminal, spec.stop_timeout, apart=spec.unit_type == "service").wait()
     return tell(box.report, json=json, verbose=verbose)
 
 
@@ -81,13 +84,16 @@ class Foreground:
     :param signals: those that come to us.
     :param terminal: its pty, None when it has our stdin, stdout and stderr.
     :param grace: seconds from the first signal that asks for the end to the kill.
+    :param apart: the workload is a service, in another session: what our terminal sends does not reach it.
     """
 
-    def __init__(self, process: Process, signals: Signals, terminal: Terminal | None, grace: float) -> None:
+    def __init__(self, process: Process, signals: Signals, terminal: Terminal | None, grace: float, *,
+                 apart: bool = False) -> None:
         self._process = process
         self._signals = signals
         self._terminal = terminal
         self._grace = grace
+        self._shares_terminal = terminal is None and not apart
         self._kill_at: float | None = None
         self._asked = 0
 
@@ -119,7 +125,7 @@ class Foreground:
             self._terminal.resize()
             if number == signal.SIGCONT:
                 self._terminal.resume()
-        elif self._terminal is None and by_kernel:
+        elif self._shares_terminal and by_kernel:
             pass  # the terminal sent it to the workload as well, which is in our process group
         elif number in PASSED:
             self._process.send_signal(number)

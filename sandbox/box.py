@@ -23,7 +23,13 @@ def probe_for(spec: Spec) -> Host:
     """The Host, with what this very Spec needs to know of it: its disks and its parent cgroup."""
     from .host import probe
 
-    return probe(paths=tuple(dict.fromkeys(rate.path for rate in rates(spec))), cgroup_parent=spec.cgroup_parent)
+    paths = tuple(dict.fromkeys(rate.path for rate in rates(spec)))
+    host = probe(paths=paths, cgroup_parent=spec.cgroup_parent)
+    if not host.systemd_running:
+        return host
+    from .systemd import with_manager
+
+    return with_manager(host, spec)
 
 
 def rates(spec: Spec) -> tuple[DeviceRate, ...]:
@@ -39,7 +45,7 @@ def compile_plan(spec: Spec, host: Host, *, name: str = "") -> tuple[Plan, str]:
     :param name: name of the sandbox if the Spec has none; random when empty.
     :raises DriverUnavailable: the wanted driver cannot be used.
     """
-    driver, reason = choose(spec.driver, host)
+    driver, reason = choose(spec, host)
     return driver.compile(spec, host, name=spec.name or name or os.urandom(5).hex()), reason
 
 
@@ -101,7 +107,7 @@ class Sandbox:
         try:
             executor.run()
         except BaseException as error:
-            cause = _abandon(executor)
+            cause = abandon(executor)
             if cause is not None:
                 raise cause from error
             raise
@@ -150,9 +156,11 @@ def _refusal(plan: Plan) -> Unsupported:
                        hint=first.remedy or "run with --best-effort")
 
 
-def _abandon(executor: Executor) -> StepError | None:
-    """A host step failed: the guard removes what was made. Returns a failure of its own, which came before."""
+def abandon(executor: Executor) -> StepError | None:
+    """No sandbox will start: the guard removes what was made. Returns a failure of its own, which came before."""
     if executor.guard is None:
+        with suppress(SandboxError):
+            executor.clean_up()
         return None
     guard, failure = executor.guard, None
     if executor.foreign:
@@ -164,6 +172,8 @@ def _abandon(executor: Executor) -> StepError | None:
                 failure = step_failure(executor.plan, record)
     guard.send("bye")
     guard.reap()
+    with suppress(SandboxError):  # what went wrong before says more
+        executor.clean_up()
     if is_taken(executor.plan, failure):
         remove(executor.made)
     elif executor.foreign:

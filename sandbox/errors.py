@@ -8,6 +8,7 @@
     │   └── DriverUnavailable
     ├── StepError (OSError)          a planned step failed                        125
     │   ├── CgroupError              a cgroup file or directory
+    │   ├── BusError                 systemd did not do what it was asked over D-Bus
     │   ├── MountError               a mount
     │   └── NamespaceError           clone3, id maps
     ├── ExecError (OSError)          found but not runnable 126, absent 127
@@ -77,6 +78,10 @@ class StepError(SandboxError, OSError):
 
 class CgroupError(StepError):
     """A cgroup directory or file could not be made, read, written or removed."""
+
+
+class BusError(StepError):
+    """systemd cannot be reached, or refused what it was asked for over D-Bus."""
 
 
 class MountError(StepError):

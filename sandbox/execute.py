@@ -14,11 +14,11 @@ from errno import EEXIST, ENOENT
 from typing import NamedTuple
 
 from .cgroup import files
-from .drivers.process import LAUNCHER
+from .drivers.process import DIRECTORY, LAUNCHER
 from .errors import CgroupError, StepError
 from .init import wire
-from .launch import Guard, Stdio
-from .steps import Plan, Step, Unmet, Where
+from .launch import Guard, Record, Stdio
+from .steps import Phase, Plan, Step, Unmet, Where
 from .verify import check
 
 CHILDREN = (Where.GUARD, Where.INIT, Where.WORKLOAD)
@@ -58,20 +58,33 @@ class Executor:
             "check_type": self._check_type, "inherit": self._inherit, "write": self._write,
             "read_back": self._read_back, "open": self._open, "open_directory": self._open_directory, "go": self._go,
         }
+        if any(step.op in ("start_unit", "start_service", "split") for step in plan.steps):
+            self._add_unit_ops()
 
     def run(self) -> None:
-        """Carry out every host step.
+        """Carry out every host step but those of the cleanup.
 
         :raises StepError: the step that failed, with its number; what was made is the guard's to remove.
         """
         try:
             for number, step in enumerate(self.plan.steps, 1):
-                if step.where is Where.HOST:
+                if step.where is Where.HOST and step.phase is not Phase.CLEANUP:
                     self._carry_out(number, step)
         finally:
             for fd in self._join_fds:
                 os.close(fd)
             self._join_fds.clear()
+
+    def clean_up(self) -> bool:
+        """Carry out the host steps of the cleanup, if there are any; the guard's come before, by itself.
+
+        :raises StepError: something is left.
+        """
+        before = len(self.done)
+        for number, step in enumerate(self.plan.steps, 1):
+            if step.where is Where.HOST and step.phase is Phase.CLEANUP:
+                self._carry_out(number, step)
+        return len(self.done) > before
 
     def _carry_out(self, number: int, step: Step) -> None:
         start = time.perf_counter()
@@ -102,8 +115,26 @@ class Executor:
 
     def _spawn(self, step: Step) -> None:
         """Start sandbox-init with the steps of the guard, the init and the workload."""
-        child = [(number, _bind(one)) for number, one in enumerate(self.plan.steps, 1) if one.where in CHILDREN]
-        self.guard = Guard(wire.encode(child), self._stdio)
+        self.guard = Guard(self._child_steps(), self._stdio)
+
+    def _child_steps(self) -> bytes:
+        return wire.encode((number, _bind(one)) for number, one in enumerate(self.plan.steps, 1)
+                           if one.where in CHILDREN)
+
+    def _add_unit_ops(self) -> None:
+        """What goes through systemd; its modules are loaded for plans that need them."""
+        from .process import step_failure
+        from .unit import Unit
+
+        def failed(record: Record) -> None:
+            raise step_failure(self.plan, record)
+
+        def start_service(step: Step) -> None:
+            self.guard = Guard(self._child_steps(), self._stdio, lambda fds: unit.start_service(step, fds))
+
+        unit = Unit(lambda: self.guard, failed)
+        self._ops |= {"property": unit.tell, "start_unit": unit.start, "start_service": start_service,
+                      "split": unit.split, "stop_unit": unit.stop}
 
     def _enable(self, step: Step) -> None:
         """Enable controllers for the children of a v2 cgroup, one by one, and never split a threaded one."""
@@ -177,7 +208,7 @@ class Executor:
 
 def _bind(step: Step) -> Step:
     """Put the late values in."""
-    if LAUNCHER not in step.args:
-        return step
-    return step._replace(args=tuple(os.getpid() if arg == LAUNCHER else arg for arg in step.args))
+    if LAUNCHER in step.args:
+        return step._replace(args=tuple(os.getpid() if arg == LAUNCHER else arg for arg in step.args))
+    return step._replace(args=(os.getcwd(),)) if step.args == (DIRECTORY,) else step
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from .cgroup.group import Cgroup
 from .drivers.cgroupfs import PREFIX
+from .drivers.process import UNIT
 from .errors import SpecError
 from .host import Host
 from .spec import check_name
@@ -56,12 +57,24 @@ def _claim(path: str, fd: int) -> Iterator[str]:
     status = os.fstat(fd)
     if not status.st_nlink or (not status.st_size and time.time() - status.st_mtime < GRACE):
         return  # removed meanwhile, or not yet written
-    directories = tuple(line for line in os.fsdecode(os.read(fd, 1 << 16)).splitlines() if _is_ours(line))
+    lines = os.fsdecode(os.read(fd, 1 << 16)).splitlines()
+    directories = tuple(line for line in lines if _is_ours(line))
+    units = [line.removeprefix(UNIT) for line in lines if line.startswith(UNIT)]
+    for unit in units:
+        _stop(*unit.split(" ", 1))
     cgroup = Cgroup(directories)
     cgroup.kill()
     cgroup.remove()
     os.unlink(path)
-    yield from (*directories, path)
+    yield from (*(unit.partition(" ")[2] for unit in units), *directories, path)
+
+
+def _stop(manager: str, unit: str) -> None:
+    """End the unit of a dead sandbox. Where nothing but systemd itself could have ended it, it is gone already."""
+    from .systemd import borrow
+
+    with borrow(user=manager == "user") as bus:
+        bus.stop(unit)
 
 
 def _is_ours(directory: str) -> bool:

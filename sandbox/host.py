@@ -56,6 +56,43 @@ class Disk(NamedTuple):
     reason: str = ""
 
 
+class Property(NamedTuple):
+    """One property of a systemd unit.
+
+    :param name: as on D-Bus, e.g. ``CPUQuotaPerSecUSec``.
+    :param signature: its D-Bus type.
+    :param words: the value: one word, or the members of an array one after another.
+    """
+
+    name: str
+    signature: str
+    words: tuple[str, ...]
+
+
+class Manager(NamedTuple):
+    """The systemd manager that is asked for units: the system's, or the user's own.
+
+    :param version: of systemd, e.g. 252; 0 when there is no manager to ask.
+    :param user: it is the user's.
+    :param control_group: the cgroup that its units are in, as ``/`` or ``/user.slice/.../user@1000.service``.
+    :param controllers: v2: those that its units can be given.
+    :param delegated: the cgroup below which the launcher may do as it likes, because a unit was delegated to it; empty
+        when there is none.
+    :param properties: what the texts of ``--property`` mean, each as name, D-Bus type and words.
+    :param problem: why it cannot be asked; empty when it can.
+    :param remedy: what to do about that.
+    """
+
+    version: int = 0
+    user: bool = False
+    control_group: str = "/"
+    controllers: tuple[str, ...] = ()
+    delegated: str = ""
+    properties: tuple[Property, ...] = ()
+    problem: str = "systemd is not running"
+    remedy: str = "use --driver cgroupfs"
+
+
 class Host(NamedTuple):
     """Facts about one machine, as one user sees them. Unknown is None or empty, never a guess.
 
@@ -72,6 +109,7 @@ class Host(NamedTuple):
     :param cgroup_mode: ``v2``, ``hybrid``, ``v1`` or ``none``, by the file system that is at ``/sys/fs/cgroup``.
     :param hierarchies: every mounted cgroup tree.
     :param systemd_running: PID 1 is systemd (sd_booted(3)).
+    :param manager: the systemd manager to ask for units.
     :param runtime_dir: where state of running sandboxes is kept.
     :param psi: pressure stall information is there.
     :param userns: user namespaces may be made by this user.
@@ -99,6 +137,7 @@ class Host(NamedTuple):
     cgroup_mode: str = "none"
     hierarchies: tuple[Hierarchy, ...] = ()
     systemd_running: bool = False
+    manager: Manager = Manager()
     runtime_dir: str = "/run/sandbox"
     psi: bool = False
     userns: bool = False
@@ -168,7 +207,9 @@ def to_json(host: Host) -> str:
     import json
 
     record = host._asdict() | {"hierarchies": [tree._asdict() for tree in host.hierarchies],
-                               "disks": [disk._asdict() for disk in host.disks]}
+                               "disks": [disk._asdict() for disk in host.disks],
+                               "manager": host.manager._asdict() | {
+                                   "properties": [one._asdict() for one in host.manager.properties]}}
     return json.dumps({"schema_version": SCHEMA_VERSION, **record}, indent=2)
 
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import threading
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from typing import NamedTuple
 
-from .errors import NamespaceError
+from .errors import NamespaceError, SandboxError
 from .init import path as init_path
 
+PATIENCE = 30.0
+"""Seconds for what is not our child to die."""
 FIRST_FREE = 10
 """Above the fds 3 to 6 that sandbox-init expects: a duplicate made here is not overwritten by one made there."""
 
@@ -47,10 +49,11 @@ class Guard:
 
     :param plan: the child steps on the wire.
     :param stdio: the workload's standard streams.
+    :param start: starts the process with these fds from 0 on and returns its pid; posix_spawn when None.
     :raises NamespaceError: when the process cannot be started.
     """
 
-    def __init__(self, plan: bytes, stdio: Stdio) -> None:
+    def __init__(self, plan: bytes, stdio: Stdio, start: Callable[[Sequence[int]], int] | None = None) -> None:
         import socket
 
         self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -58,10 +61,12 @@ class Guard:
         plan_fd = _memfd("sandbox-plan", plan, MFD_CLOEXEC)
         try:
             sources = (plan_fd, control.fileno(), go.fileno(), self._go.fileno())
-            self.pid = _spawn(sources, stdio)
-        except OSError as error:
+            self.pid = _spawn(sources, stdio) if start is None else start((*_streams(stdio), *sources))
+        except BaseException as error:
             self._control.close()
             self._go.close()
+            if isinstance(error, SandboxError) or not isinstance(error, OSError):
+                raise
             raise NamespaceError("cannot start sandbox-init", errno=error.errno or 0) from error
         finally:
             os.close(plan_fd)
@@ -112,13 +117,15 @@ class Guard:
     def reap(self) -> bool:
         """Wait until the guard has cleaned up and is gone; True when it left nothing behind.
 
-        A launcher that ignores SIGCHLD, or a foreign wait(2), may have reaped it before: then it is not known, False.
+        A launcher that ignores SIGCHLD, or a foreign wait(2), may have reaped it before, and a service is systemd's
+        child: then it is not known, False.
         """
         self._control.close()
         self._go.close()
         try:
             result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
         except ChildProcessError:
+            _wait_for_death(self._pidfd)
             return False
         finally:
             os.close(self._pidfd)
@@ -167,6 +174,23 @@ def _executable() -> int:
             fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
             _executable_fd = fd
         return _executable_fd
+
+
+def executable_path() -> str:
+    """Where another process of the same user finds sandbox-init, for as long as we live."""
+    return f"/proc/{os.getpid()}/fd/{_executable()}"
+
+
+def _streams(stdio: Stdio) -> Iterator[int]:
+    return (number if fd is None else fd for number, fd in enumerate(stdio))
+
+
+def _wait_for_death(pidfd: int) -> None:
+    import select
+
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.poll(PATIENCE * 1000)
 
 
 def _memfd(name: str, content: bytes, flags: int) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from types import TracebackType
 
 from .box import Sandbox, compile_plan, probe_for, rates
+from .drivers import ASKING
 from .host import Host
 from .report import Report
 from .spec import Spec
@@ -74,28 +76,46 @@ async def run_async(argv: Sequence[str | os.PathLike[str]], **wishes: object) ->
 
 
 class Launcher:
-    """What many launches share: the facts about the host. A context manager; safe from any thread.
+    """What many launches share: the facts about the host and, with systemd, the connection to it and a delegated unit.
+
+    A context manager; safe from any thread. systemd sends over an open connection whatever it has to say: keep a
+    Launcher for as long as there is something to launch, not longer.
 
     :param host: facts to use; probed once when None.
+    :param driver: what ``driver="auto"`` means in :meth:`run`; a delegated unit is made for ``auto`` and ``delegated``.
+    :raises StepError: the unit cannot be made.
     """
 
-    def __init__(self, host: Host | None = None) -> None:
+    def __init__(self, host: Host | None = None, *, driver: str = "auto") -> None:
         self._host = host
+        self._driver = driver
+        self._shared = ExitStack()
 
     def __enter__(self) -> Launcher:
-        if self._host is None:
-            from .host import probe
+        spec = Spec(argv=("true",), driver=self._driver)
+        with ExitStack() as shared:
+            host = self._host or probe_for(spec)
+            if host.systemd_running and self._driver in ASKING and not host.manager.problem:
+                from .systemd import borrow, delegation
 
-            self._host = probe()
+                shared.enter_context(borrow(user=host.manager.user))
+                if self._driver != "systemd" and not host.manager.delegated:
+                    host = shared.enter_context(delegation(host, spec))
+            self._host = host
+            self._shared = shared.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
         self._host = None
+        self._shared.close()
 
     def run(self, argv: Sequence[str | os.PathLike[str]], **wishes: object) -> Report:
         """As :func:`run`, without looking at the machine again."""
         from .options import make_spec
 
-        spec = make_spec(argv, **wishes)
-        return run_spec(spec, host=None if rates(spec) or spec.cgroup_parent else self._host)
+        spec = make_spec(argv, **{"driver": self._driver} | wishes)
+        assert self._host is not None, "use it in a `with` block"
+        if rates(spec) or spec.cgroup_parent or spec.property:
+            return run_spec(spec, host=probe_for(spec))
+        return run_spec(spec, host=self._host)

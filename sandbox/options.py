@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from . import units
 from .errors import SpecError
-from .spec import UNLIMITED, DeviceRate, FileValue, Hugetlb, Limits, Percent, Spec, Ulimit, User
+from .spec import UNIT_SUFFIXES, UNLIMITED, DeviceRate, FileValue, Hugetlb, Limits, Percent, Spec, Ulimit, User
 
 MAX_QUOTA = 2**44 - 1
 """Microseconds; the kernel's ``max_bw_runtime_us``."""
@@ -173,6 +173,46 @@ def parse_cgroup_conf(text: str, flag: str) -> FileValue:
     return FileValue(file, value)
 
 
+def parse_unit_type(text: str, flag: str) -> str:
+    """``scope`` or ``service``."""
+    if text not in ("scope", "service"):
+        raise units.refuse(text, flag, "is neither scope nor service", "service")
+    return text
+
+
+def parse_unit(text: str, flag: str) -> str:
+    """A unit's name, with or without ``.scope`` or ``.service`` (systemd.unit(5)).
+
+    :raises SpecError: when it has other characters, another suffix, or is too long.
+    """
+    stem = text.removesuffix(".scope").removesuffix(".service")
+    if not re.fullmatch(r"[A-Za-z0-9:_.\\-]{1,200}", stem) or stem.endswith(UNIT_SUFFIXES) or stem[0] == ".":
+        raise units.refuse(text, flag, "is not the name of a scope or service", "build.scope")
+    return text
+
+
+def parse_slice(text: str, flag: str) -> str:
+    """A slice's name with its suffix; ``a-b.slice`` is below ``a.slice`` (systemd.slice(5)).
+
+    :raises SpecError: when it cannot be one.
+    """
+    stem = text.removesuffix(".slice")
+    if stem != "-" and not re.fullmatch(r"[A-Za-z0-9:_.\\]+(-[A-Za-z0-9:_.\\]+)*", stem):
+        raise units.refuse(text, flag, "is not the name of a slice", "batch.slice")
+    return f"{stem}.slice"
+
+
+def parse_property(text: str, flag: str) -> str:
+    """``NAME=VALUE``; systemd itself says later which type the value has.
+
+    :raises SpecError: when there is no name, or it is not one.
+    """
+    name, equals, _ = text.partition("=")
+    if not equals or not re.fullmatch(r"[A-Z][A-Za-z0-9]*", name) or "\0" in text:
+        raise units.refuse(text, flag, "is not NAME=VALUE", "MemoryHigh=1G")
+    return text
+
+
 def parse_ulimit(text: str, flag: str) -> Ulimit:
     """docker's ``NAME=SOFT[:HARD]``; -1 and ``max`` are infinity, limits in bytes take suffixes.
 
@@ -252,11 +292,17 @@ TABLE: tuple[Option, ...] = (
     Option("cwd", parse_word, "DIR", "working directory", "Command", ("-w",), long="--workdir"),
     Option("user", parse_word, "USER[:GROUP]", "run as this user, by name or number", "Command", ("-u",)),
     Option("tty", None, "", "give the command a terminal of its own", "Command", ("-t",)),
-    Option("driver", parse_word, "NAME", "how to set limits: auto, cgroupfs, none", "Placement"),
+    Option("driver", parse_word, "NAME", "how to set limits: auto, cgroupfs, systemd, delegated, none", "Placement"),
     Option("name", parse_word, "NAME", "name of the cgroup; random otherwise", "Placement"),
     Option("cgroup_parent", parse_cgroup_path, "PATH", "cgroup to make ours in", "Placement"),
     Option("cgroup_conf", parse_cgroup_conf, "FILE=VALUE", "any other kernel file of the cgroup", "Placement",
            repeatable=True),
+    Option("unit_type", parse_unit_type, "scope|service", "what the systemd driver makes (scope)", "systemd"),
+    Option("unit", parse_unit, "NAME", "name of the unit; made from --name otherwise", "systemd"),
+    Option("slice", parse_slice, "SLICE", "slice to make the unit in", "systemd"),
+    Option("property", parse_property, "NAME=VALUE", "any property of the unit, as for systemd-run", "systemd",
+           repeatable=True),
+    Option("systemd_user", None, "", "ask the user's own systemd, also as root", "systemd"),
     Option("best_effort", None, "", "run even if a limit cannot be enforced here", "Placement"),
 )
 KEYS: dict[str, Option] = {key: option for option in TABLE for key in option.keys}

@@ -6,7 +6,8 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from errno import EEXIST, EINVAL
+from dataclasses import replace
+from errno import EEXIST, EINVAL, EXDEV
 from typing import NamedTuple
 
 from .cgroup.group import Cgroup
@@ -17,7 +18,7 @@ from .report import Report
 from .spec import Spec
 from .steps import Plan, Step
 from .usage import Usage, add_samples, collect
-from .verdict import Ending, judge
+from .verdict import Ending, carried_out, judge
 from .verify import reading
 
 RUSAGE = ("cpu_user", "cpu_system", "max_rss", "page_faults", "major_page_faults", "context_switches", "preemptions")
@@ -216,6 +217,8 @@ class Process:
             os.close(self._pidfd)
             self._pidfd = None
         clean = self._guard.reap()
+        if self._executor.clean_up():
+            self._report = replace(self._report, steps=carried_out(self._plan, self._ending, self._executor.done))
         if is_taken(self._plan, self._failure):
             remove(self._executor.made)
         elif not clean:  # the guard was killed, or nobody knows
@@ -248,6 +251,9 @@ def step_failure(plan: Plan, record: Record) -> StepError:
     hint = ""
     if step.op == "claim" and errno == EEXIST:
         hint = f"a sandbox named {plan.name} is running; choose another --name"
+    elif step.op == "in_cgroup" and errno == EXDEV:
+        return StepError(f"step {number} in_cgroup: the command would not have been in {step.args[0]}", number=number,
+                         hint="somebody moved it, or systemd made the unit elsewhere; see systemd-cgls")
     elif step.op == "mount" and errno == EINVAL:
         hint = "in a plain chroot / is no mount point: bind it on itself first, mount --bind NEWROOT NEWROOT"
     elif step.op == "chdir":

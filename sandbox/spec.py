@@ -178,6 +178,11 @@ class Spec:
     :param driver: ``auto`` or a driver's name.
     :param name: part of each cgroup's name; empty for a random one.
     :param cgroup_parent: cgroup to make ours in, from the hierarchy's root; None for the launcher's own.
+    :param systemd_user: ask the user's own systemd manager, also as root.
+    :param unit_type: ``scope`` or ``service``, what the systemd driver makes.
+    :param unit: the unit's name; empty for one after ``name``.
+    :param slice: the slice it goes to; empty for the manager's own choice.
+    :param property: any other properties of the unit, as ``NAME=VALUE``.
     :param best_effort: run even if a limit cannot be enforced; the report lists it as unmet.
     :param stop_signal: what a soft stop sends.
     :param stop_timeout: seconds from the soft stop to the hard kill.
@@ -193,6 +198,11 @@ class Spec:
     driver: str = "auto"
     name: str = ""
     cgroup_parent: str | None = None
+    systemd_user: bool = False
+    unit_type: str = "scope"
+    unit: str = ""
+    slice: str = ""
+    property: tuple[str, ...] = ()
     best_effort: bool = False
     stop_signal: int = int(signal.SIGTERM)
     stop_timeout: float = 1.5
@@ -208,6 +218,10 @@ class Spec:
                 raise SpecError(f"not an environment variable: {key!r}", field="env", hint="use NAME=VALUE")
         if self.name:
             check_name(self.name)
+        other = {"scope": ".service", "service": ".scope"}.get(self.unit_type)
+        if other is None or self.unit.endswith(other):
+            raise SpecError(f"--unit {self.unit}: --unit-type is {self.unit_type}", field="unit",
+                            hint="give the --unit-type that the name says, or leave its suffix off")
         _check_limits(self.limits)
 
 

@@ -95,6 +95,7 @@ class Read(NamedTuple):
     :param key: key within a flat-keyed file (``cpu.stat``), empty when the file is a single number.
     :param unit: ``1`` (bytes or events), ``ns``, ``us``; ``io.stat``, ``blkio`` and ``psi`` are formats of their own.
     :param watch: name of the watch whose highest sample stands in, because the kernel has no such file.
+    :param less: how much of it is the sandbox's own doing: the processes that hold a systemd unit.
     """
 
     figure: str
@@ -102,6 +103,7 @@ class Read(NamedTuple):
     key: str = ""
     unit: str = "1"
     watch: str = ""
+    less: int = 0
 
 
 class Unmet(NamedTuple):

@@ -229,6 +229,12 @@ def show_cpu_list(numbers: set[int]) -> str:
     return ",".join(f"{first}-{last}" if first < last else str(first) for first, last in ranges)
 
 
+def cpu_numbers(text: str) -> set[int]:
+    """The reverse: ``0-2,4`` -> ``{0, 1, 2, 4}``."""
+    pairs = (part.partition("-") for part in text.split(",") if part)
+    return {number for first, _, last in pairs for number in range(int(first), int(last or first) + 1)}
+
+
 def _scaled(match: re.Match[str], unit: int) -> int:
     whole, fraction = match[1], match[2] or ""
     scaled: int = int(whole + fraction) * unit // 10 ** len(fraction)

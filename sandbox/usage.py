@@ -114,7 +114,7 @@ def _take(usage: Usage, read: Read, text: str) -> None:
     elif read.unit == "psi":
         usage.pressure[os.path.basename(read.file).removesuffix(".pressure")] = _stalled(text)
     else:
-        number = int(files.value_of(text, read.key) if read.key else text)
+        number = int(files.value_of(text, read.key) if read.key else text) - read.less
         scale = PER_SECOND.get(read.unit)
         setattr(usage, read.figure, number / scale if scale else number)
     usage.sources[read.figure] = f"{read.file} {read.key}".rstrip()

@@ -54,7 +54,7 @@ def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequen
         limits=tuple(_limit(limit, reading) for limit, reading in zip(plan.limits, readings, strict=True)
                      if limit.realises not in failed),
         unmet=(*plan.unmet, *unmet), notes=plan.notes, driver=plan.driver, driver_reason=driver_reason,
-        name=plan.name, steps=tuple(_steps(plan, done, started=ending.exec_error is None and not ending.lost)),
+        name=plan.name, steps=carried_out(plan, ending, done),
         exec_errno=errno, exec_exit=exit_code)
 
 
@@ -156,15 +156,16 @@ def _limit(limit: Limit, reading: Reading) -> LimitReport:
                        enforced=reading.held, binding=reading.binding or None, note=limit.note)
 
 
-def _steps(plan: Plan, done: Sequence[Done], *, started: bool) -> list[StepReport]:
+def carried_out(plan: Plan, ending: Ending, done: Sequence[Done]) -> tuple[StepReport, ...]:
     """The executed steps. Those of sandbox-init are carried out in order; it reports the one that fails."""
     seconds = {one.number: one.seconds for one in done}
+    started = ending.exec_error is None and not ending.lost
 
-    def carried_out(number: int, step: Step) -> bool:
+    def was(number: int, step: Step) -> bool:
         if step.where not in CHILDREN:
             return number in seconds
         return started or step.op != "execve"
 
-    return [StepReport(number=number, phase=step.phase, where=step.where, op=step.op, args=masked(step),
-                       seconds=seconds.get(number))
-            for number, step in enumerate(plan.steps, 1) if carried_out(number, step)]
+    return tuple(StepReport(number=number, phase=step.phase, where=step.where, op=step.op, args=masked(step),
+                            seconds=seconds.get(number))
+                 for number, step in enumerate(plan.steps, 1) if was(number, step))

@@ -250,6 +250,9 @@ def _obstacle(tree: Hierarchy, knob: Knob) -> tuple[str, str]:
                 f"{there}, or run with --best-effort")
     if tree.parent is None:
         return f"{files[0]}: {tree.reason}", "give a --cgroup-parent you may write to, or run as root"
+    if controller not in tree.usable and tree.parent.endswith((".scope", ".service")):
+        return (f"{files[0]}: systemd does not give the {controller} controller to units of this manager",
+                "use --driver cgroupfs as root, or delegate it: see `sandbox info`")
     if controller not in tree.usable:
         return (f"{files[0]}: the {controller} controller is not enabled for children of {tree.mount}{tree.parent}",
                 f"echo +{controller} > {tree.mount}{tree.parent.rstrip('/')}/cgroup.subtree_control, or delegate it")

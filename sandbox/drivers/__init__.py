@@ -8,11 +8,20 @@ from typing import Protocol, cast
 
 from ..errors import DriverUnavailable, SpecError
 from ..host import Host
-from ..spec import Spec
+from ..spec import Spec, flag_of
 from ..steps import Plan
 
-NAMES = ("cgroupfs", "none")
-"""Every driver, in the order ``auto`` tries them."""
+NAMES = ("systemd", "delegated", "cgroupfs", "none")
+"""Every driver."""
+ASKING = ("auto", "systemd", "delegated")
+"""The wishes for which systemd is asked about itself."""
+PLACES: dict[str, frozenset[str]] = {
+    "systemd": frozenset(("unit_type", "unit", "slice", "property", "systemd_user")),
+    "delegated": frozenset(("unit", "slice", "property", "systemd_user")),
+    "cgroupfs": frozenset(("cgroup_parent",)),
+    "none": frozenset(("cgroup_parent",)),
+}
+"""The wishes about the place of the cgroup that each driver can fulfil."""
 
 
 class Driver(Protocol):
@@ -41,23 +50,48 @@ def get(name: str) -> Driver:
     return cast(Driver, import_module(f".{name}", __name__).driver)
 
 
-def choose(name: str, host: Host) -> tuple[Driver, str]:
-    """The driver to use for the wish ``name`` (``auto`` or a driver's name), and the reason.
+def choose(spec: Spec, host: Host) -> tuple[Driver, str]:
+    """The driver for ``spec`` on ``host``, and the reason.
 
-    :raises SpecError: unknown name.
-    :raises DriverUnavailable: the named driver cannot be used here.
+    :raises SpecError: there is no driver of that name.
+    :raises DriverUnavailable: the named driver cannot be used here, or not with these flags.
     """
-    if name != "auto":
-        driver = get(name)
-        problems = driver.problems(host)
-        if problems:
-            raise DriverUnavailable(f"the {name} driver cannot be used here: {problems[0]}",
-                                    hint="see `sandbox info`, or leave --driver out")
-        return driver, "asked for by --driver"
-    cgroupfs = get("cgroupfs")
-    problems = cgroupfs.problems(host)
+    asked = _asked(spec)
+    name, reason = (spec.driver, "asked for by --driver") if spec.driver != "auto" else _automatic(asked, host)
+    driver = get(name)
+    problems = driver.problems(host)
     if problems:
-        return get("none"), f"no cgroup can be made here: {problems[0]}"
-    if host.systemd_running:
-        return cgroupfs, "systemd is running, but this version has no driver for it yet"
-    return cgroupfs, "systemd is not running, so nobody else manages the cgroups"
+        manager = name in ASKING and host.manager.remedy
+        raise DriverUnavailable(f"the {name} driver cannot be used here: {problems[0]}",
+                                hint=manager or "see `sandbox info`, or leave --driver out")
+    strange = sorted(asked - PLACES[name])
+    if strange:
+        able = [other for other in NAMES if strange[0] in PLACES[other] and other != "none"]
+        raise DriverUnavailable(f"{flag_of(strange[0])} means nothing to the {name} driver, which is used because: "
+                                f"{reason}", hint=f"it is for --driver {' or '.join(able)}")
+    return driver, reason
+
+
+def _asked(spec: Spec) -> frozenset[str]:
+    """The wishes about the cgroup's place."""
+    wishes = {"unit_type": spec.unit_type != "scope", "unit": spec.unit, "slice": spec.slice,
+              "property": spec.property, "systemd_user": spec.systemd_user, "cgroup_parent": spec.cgroup_parent}
+    return frozenset(name for name, wish in wishes.items() if wish)
+
+
+def _automatic(asked: frozenset[str], host: Host) -> tuple[str, str]:
+    """What ``auto`` means here. With systemd there is one manager of the cgroups, and it is asked; never behind its
+    back: a group of ours in its tree loses its limits when an unrelated unit stops."""
+    manager = host.manager
+    if not host.systemd_running:
+        problems = get("cgroupfs").problems(host)
+        if problems:
+            return "none", f"no cgroup can be made here: {problems[0]}"
+        return "cgroupfs", "systemd is not running, so nobody else manages the cgroups"
+    if "cgroup_parent" in asked:
+        return "cgroupfs", "--cgroup-parent names a place that systemd does not make"
+    if manager.delegated:
+        return "delegated", f"systemd has delegated {manager.delegated} to the launcher"
+    if manager.problem:
+        return "none", f"systemd manages the cgroups, but cannot be asked: {manager.problem}"
+    return "systemd", "systemd is running, and is the one manager of the cgroups"

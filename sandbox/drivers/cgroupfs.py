@@ -34,29 +34,49 @@ class CgroupfsDriver:
 
     def compile(self, spec: Spec, host: Host, *, name: str) -> Plan:
         """See :class:`~sandbox.drivers.Driver`."""
-        found, unmet = wishes(spec.limits, host)
-        groups = _groups(name, found, host)
-        figures = _figures(groups.values())
-        watches = process.watches(spec, figures)
-        limits, more = process.limits(spec, watches)
-        paths = tuple(group.path for group in groups.values())
-        steps = (
-            *process.spawn(spec, host, name=name, watches=watches, cgroups=paths),
-            *(step for group in groups.values() for step in group.make()),
-            *(step for index, wish in enumerate(found) for step in _write(index, wish, groups[wish.tree.mount])),
-            *process.enter(),
-            *(group.open() for group in groups.values()),
-            Step(op="go", phase=Phase.ATTACH),
-            *(group.join(index) for index, group in sorted(enumerate(groups.values()), key=_born_first)),
-            *process.become(spec),
-            *process.cleanup(host, name=name, cgroups=paths),
-        )
-        return Plan(driver=self.name, name=name, steps=steps, reads=figures, unmet=(*unmet, *more),
-                    limits=(*(_limit(wish, groups[wish.tree.mount]) for wish in found), *limits),
-                    notes=tuple(_notes(spec, host, groups.values())))
+        plan = plan_below(self.name, spec, host, name=name)
+        if not host.systemd_running:
+            return plan
+        return plan._replace(notes=(MANAGED, *plan.notes))
 
 
 driver = CgroupfsDriver()
+
+MANAGED = ("systemd manages this machine's cgroups: it may take back controllers and values that are set behind its "
+           "back, also when an unrelated unit stops; --driver delegated is safe from that")
+
+
+def plan_below(driver_name: str, spec: Spec, host: Host, *, name: str, unit: str = "",
+               before: Iterable[Step] = (), after: Iterable[Step] = ()) -> Plan:
+    """The plan that makes cgroups of ours below the ``parent`` of each tree of ``host`` and writes the limits there.
+
+    :param unit: the systemd unit that is made for it.
+    :param before: what has to happen on the host before the first cgroup.
+    :param after: what has to happen when the last one is gone.
+    """
+    found, unmet = wishes(spec.limits, host)
+    groups = _groups(name, found, host)
+    figures = _figures(groups.values())
+    watches = process.watches(spec, figures)
+    limits, more = process.limits(spec, watches)
+    paths = tuple(group.path for group in groups.values())
+    steps = (
+        *process.spawn(spec, host, name=name, watches=watches, cgroups=paths, unit=unit),
+        *before,
+        *(step for group in groups.values() for step in group.make()),
+        *(step for index, wish in enumerate(found) for step in write(index, wish, groups[wish.tree.mount].path)),
+        *process.enter(),
+        *(group.open() for group in groups.values()),
+        Step(op="go", phase=Phase.ATTACH),
+        *(group.join(index) for index, group in sorted(enumerate(groups.values()), key=born_first)),
+        *process.become(spec),
+        *process.cleanup(host, name=name, cgroups=paths, unit=unit),
+        *after,
+    )
+    return Plan(driver=driver_name, name=name, steps=steps, reads=figures, unmet=(*unmet, *more),
+                limits=(*(limit(wish, groups[wish.tree.mount].path, groups[wish.tree.mount].ancestors())
+                          for wish in found), *limits),
+                notes=tuple(_notes(spec, host, groups.values())))
 
 
 class Group:
@@ -75,9 +95,7 @@ class Group:
 
     def ancestors(self) -> tuple[str, ...]:
         """The directories above ours, nearest first; the root is left out, it has no limits."""
-        parts = (self.tree.parent or "/").strip("/").split("/")
-        return tuple(self.tree.mount + "/" + "/".join(parts[:depth]) for depth in range(len(parts), 0, -1)
-                     if parts[0])
+        return chain(self.tree.mount, self.tree.parent or "/")
 
     def make(self) -> Iterator[Step]:
         """mkdir; on v2 the controllers are enabled from the top down first, and the type is checked after."""
@@ -113,7 +131,13 @@ class Group:
         return Step(op=op, args=(index,), phase=Phase.ATTACH, where=Where.WORKLOAD)
 
 
-def _born_first(numbered: tuple[int, Group]) -> bool:
+def chain(mount: str, path: str) -> tuple[str, ...]:
+    """The directories of a cgroup and of those above it, nearest first, without the root."""
+    parts = path.strip("/").split("/")
+    return tuple(f"{mount}/{'/'.join(parts[:depth])}" for depth in range(len(parts), 0, -1) if parts[0])
+
+
+def born_first(numbered: tuple[int, Group]) -> bool:
     """The child is born in a v2 cgroup; it joins the others afterwards."""
     return numbered[1].tree.version != 2
 
@@ -141,7 +165,7 @@ def _groups(name: str, found: Iterable[Wish], host: Host) -> dict[str, Group]:
 
 def _countable(tree: Hierarchy, host: Host) -> set[str]:
     """The v2 controllers to enable for their counters alone: not in a tree that systemd manages, if they are off."""
-    if not host.systemd_running:
+    if not host.systemd_running or host.manager.delegated or ".scope" in (tree.parent or ""):
         return {*MEASURED}
     return {name for name in MEASURED if all(name in enabled for _, enabled in tree.enable)}
 
@@ -156,26 +180,32 @@ def _figures(groups: Iterable[Group]) -> tuple[Read, ...]:
     return tuple(found.values())
 
 
-def _write(index: int, wish: Wish, group: Group) -> Iterator[Step]:
+def write(index: int, wish: Wish, cgroup: str) -> Iterator[Step]:
     """Write one limit, then read it back: ``index`` is its place in the plan's limits, which say what must be read."""
     texts = wish.knob.encode(wish.value, wish.tree.version)
-    paths = tuple(f"{group.path}/{file}" for file in wish.knob.files(wish.tree.version))
-    for path, text in zip(paths, texts, strict=True):
+    for path, text in zip(_files(wish, cgroup), texts, strict=True):
         yield Step(op="write", args=(path, text), phase=Phase.PREPARE, realises=wish.realises)
-    yield Step(op="read_back", args=(index, *paths), phase=Phase.PREPARE, realises=wish.realises)
+    yield read_back(index, wish, cgroup)
 
 
-def _limit(wish: Wish, group: Group) -> Limit:
+def read_back(index: int, wish: Wish, cgroup: str) -> Step:
+    """Read what the kernel holds."""
+    return Step(op="read_back", args=(index, *_files(wish, cgroup)), phase=Phase.PREPARE, realises=wish.realises)
+
+
+def limit(wish: Wish, cgroup: str, ancestors: tuple[str, ...]) -> Limit:
+    """The plan's row for a wish whose files are in ``cgroup``, an absolute path."""
     version = wish.tree.version
     return Limit(realises=wish.realises, asked=wish.asked, applied=" ".join(wish.knob.encode(wish.value, version)),
-                 files=tuple(f"{group.path}/{file}" for file in wish.knob.files(version)), knob=wish.knob.field,
-                 value=wish.value, version=version, ancestors=group.ancestors(), note=wish.note)
+                 files=_files(wish, cgroup), knob=wish.knob.field, value=wish.value, version=version,
+                 ancestors=ancestors, note=wish.note)
+
+
+def _files(wish: Wish, cgroup: str) -> tuple[str, ...]:
+    return tuple(f"{cgroup}/{file}" for file in wish.knob.files(wish.tree.version))
 
 
 def _notes(spec: Spec, host: Host, groups: Iterable[Group]) -> Iterator[str]:
-    if host.systemd_running:
-        yield ("systemd manages this machine's cgroups: it may take back controllers and values that are set behind "
-               "its back")
     yield from dict.fromkeys(group.tree.reason for group in groups if group.tree.reason)
     rates = (spec.limits.device_read_bps, spec.limits.device_write_bps, spec.limits.device_read_iops,
              spec.limits.device_write_iops)

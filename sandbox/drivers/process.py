@@ -10,6 +10,10 @@ from ..steps import Arg, Limit, Phase, Read, Step, Unmet, Where
 
 LAUNCHER = "{launcher}"
 """Late value: the launcher's process id."""
+DIRECTORY = "{directory}"
+"""Late value: the launcher's working directory."""
+UNIT = "unit "
+"""How a line of a state file begins that names no cgroup but a unit."""
 
 # <linux/sched.h>, <linux/mount.h>: the kernel's own numbers, which Python's os module lacks before 3.12.
 CLONE_NEWNS = 0x0002_0000
@@ -65,12 +69,16 @@ def needs_cgroup(realises: str, file: str) -> Unmet:
                  remedy="use the cgroupfs driver as root, or run with --best-effort")
 
 
-def spawn(spec: Spec, host: Host, *, name: str, watches: Iterable[Step], cgroups: Sequence[str]) -> Iterator[Step]:
-    """Start the guard first: from then on it removes whatever follows, even if the launcher is killed."""
-    yield Step(op="makedirs", args=(host.runtime_dir,), phase=Phase.SPAWN)
-    yield Step(op="spawn", args=("sandbox-init",), phase=Phase.SPAWN)
-    yield _guard("launcher", LAUNCHER)
-    yield _guard("claim", state_file(host, name), "".join(f"{path}\n" for path in cgroups))
+def spawn(spec: Spec, host: Host, *, name: str, watches: Iterable[Step], cgroups: Sequence[str], unit: str = "",
+          start: Sequence[Step] = ()) -> Iterator[Step]:
+    """Start the guard first: from then on it removes whatever follows, even if the launcher is killed.
+
+    :param cgroups: what it removes.
+    :param unit: the systemd unit that somebody else must stop when both guard and launcher are dead.
+    :param start: how the guard is started, when it is not by posix_spawn.
+    """
+    claimed = [*cgroups, *([f"{UNIT}{'user' if host.manager.user else 'system'} {unit}"] if unit else [])]
+    yield from _guarded(host, name, claimed, start)
     yield _guard("stop", spec.stop_signal, round(spec.stop_timeout * 1000))
     if spec.limits.timeout is not None:
         yield _guard("deadline", max(round(spec.limits.timeout * 1000), 1), realises="limits.timeout")
@@ -79,6 +87,18 @@ def spawn(spec: Spec, host: Host, *, name: str, watches: Iterable[Step], cgroups
     if host.uid:
         # Without root the namespaces need a user namespace, in which we stay who we are.
         yield _guard("id_map", "deny", f"{host.uid} {host.uid} 1", f"{host.gid} {host.gid} 1", phase=Phase.MAP)
+
+
+def hold(host: Host, *, name: str, unit: str) -> Iterator[Step]:
+    """A guard that guards no sandbox, only a unit."""
+    yield from _guarded(host, name, (f"{UNIT}{'user' if host.manager.user else 'system'} {unit}",), ())
+
+
+def _guarded(host: Host, name: str, claimed: Sequence[str], start: Sequence[Step]) -> Iterator[Step]:
+    yield Step(op="makedirs", args=(host.runtime_dir,), phase=Phase.SPAWN)
+    yield from start or (Step(op="spawn", args=("sandbox-init",), phase=Phase.SPAWN),)
+    yield _guard("launcher", LAUNCHER, 0 if start else 1)
+    yield _guard("claim", state_file(host, name), "".join(f"{line}\n" for line in claimed))
 
 
 def state_file(host: Host, name: str) -> str:
@@ -92,16 +112,19 @@ def enter() -> Iterator[Step]:
     yield _mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 
-def become(spec: Spec) -> Iterator[Step]:
-    """From the forked child, which is in its cgroup by now, to the workload."""
+def become(spec: Spec, *, inherits: bool = True) -> Iterator[Step]:
+    """From the forked child, which is in its cgroup by now, to the workload.
+
+    :param inherits: the guard is the launcher's child, and has its working directory.
+    """
     for item in spec.limits.ulimit:
         yield _workload("rlimit", _rlimit(item.name), _wire(item.soft), _wire(item.hard), realises="limits.ulimit")
     if spec.user is not None:
         yield _workload("setgroups", *spec.user.groups, realises="user")
         yield _workload("setresgid", spec.user.gid, realises="user")
         yield _workload("setresuid", spec.user.uid, realises="user")
-    if spec.cwd is not None:
-        yield _workload("chdir", spec.cwd, realises="cwd")
+    if spec.cwd is not None or not inherits:
+        yield _workload("chdir", DIRECTORY if spec.cwd is None else spec.cwd, realises="cwd")
     if spec.tty:
         yield _workload("setsid", realises="tty")
         yield _workload("ctty", 0, realises="tty")
@@ -142,8 +165,10 @@ def _wire(value: int | None) -> int:
     return -1 if value is None else value
 
 
-def cleanup(host: Host, *, name: str, cgroups: Sequence[str]) -> Iterator[Step]:
+def cleanup(host: Host, *, name: str, cgroups: Sequence[str], unit: str = "") -> Iterator[Step]:
     """What the guard does last, whether the launcher is still there or not."""
     for path in cgroups:
         yield _guard("remove", path, phase=Phase.CLEANUP)
+    if unit and host.cgroup_mode != "v2":
+        yield _guard("systemctl", ("systemctl", "--quiet", "stop", unit), phase=Phase.CLEANUP)
     yield _guard("unlink", state_file(host, name), phase=Phase.CLEANUP)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 DIRECTORY = Path(__file__).resolve().parent
 PARTS = ("wire", "ops", "record", "process", "guard", "watch", "remove", "init", "workload")
-PROGRAM = ("main", *PARTS)
+PROGRAM = ("main", "adopt", *PARTS)
 
 STRICT = ("-std=gnu17", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Werror")
 SMALL = ("-Os", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", "-s")

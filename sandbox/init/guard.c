@@ -59,7 +59,8 @@ int step_launcher(const struct step *step)
     guard.launcher = pidfd_of(pid);
     if (guard.launcher < 0 && errno != ESRCH)
         return errno;
-    guard.orphan = getppid() != pid; /* asked last: if it is the parent still, the pidfd is its */
+    /* Asked last: if it is the parent still, the pidfd is its. In a service systemd is, and the sockets must do. */
+    guard.orphan = step->args[1].number != 0 && getppid() != pid;
     return 0;
 }
 
@@ -135,6 +136,15 @@ int step_clone3(const struct step *step)
     return error;
 }
 
+int step_tell_init(const struct step *step)
+{
+    (void)step;
+    if (guard.init < 0)
+        return EINVAL;
+    say("init %d", (int)guard.init_pid);
+    return 0;
+}
+
 static int write_file(int directory, const char *file, const char *content)
 {
     int fd = openat(directory, file, O_WRONLY | O_CLOEXEC);
@@ -166,6 +176,35 @@ int step_id_map(const struct step *step)
     if (error == 0 && write(guard.maps, &RELEASE, sizeof RELEASE) < 0)
         error = errno;
     return error;
+}
+
+/*
+ * The launcher ends the unit itself. When it is gone, and cgroup v1 does not tell systemd that the unit is empty,
+ * somebody else must.
+ */
+int step_systemctl(const struct step *step)
+{
+    static char *const NOTHING[] = {NULL};
+    int pidfd = -1, status = 0;
+
+    if (!guard.orphan || guard.foreign)
+        return 0;
+    pid_t pid = clone_process(0, -1, &pidfd);
+
+    if (pid == 0) {
+        while (openat(AT_FDCWD, "/dev/null", O_RDWR) >= 0 && fcntl(2, F_GETFD) < 0)
+            ;
+        set_signal_mask(NO_SIGNALS);
+        execve("/usr/bin/systemctl", step->args[0].list, NOTHING);
+        execve("/bin/systemctl", step->args[0].list, NOTHING);
+        _exit(127);
+    }
+    if (pid < 0)
+        return errno;
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    close(pidfd);
+    return status == 0 ? 0 : ECHILD;
 }
 
 /* --- ending it */
@@ -240,8 +279,8 @@ static bool take_command(void)
         guard.foreign = true;
     else if (strcmp(command, "bye") == 0)
         guard.bye = true;
-    else if (signal_of(command) != 0)
-        tell_init(command);
+    if (guard.bye || signal_of(command) != 0)
+        tell_init(command); /* at "bye" it may be holding the cgroup */
     return length == 0;
 }
 

@@ -47,6 +47,28 @@ int step_mount(const struct step *step)
     return result == 0 ? 0 : errno;
 }
 
+/* An empty cgroup is systemd's to remove: it must not be empty before the launcher has read it. */
+static bool holds;
+
+int step_hold(const struct step *step)
+{
+    (void)step;
+    holds = true;
+    return 0;
+}
+
+static void hold(void)
+{
+    char command[32];
+    ssize_t length;
+
+    while (holds && (length = recv(GO, command, sizeof command - 1, 0)) != 0) {
+        command[length < 0 ? 0 : length] = '\0';
+        if (strcmp(command, "bye") == 0 || (length < 0 && errno != EINTR))
+            return;
+    }
+}
+
 static _Noreturn void give_up(void)
 {
     _exit(1);
@@ -266,5 +288,6 @@ _Noreturn void init_run(const struct plan *plan, int guard, int maps)
     long long time = now();
 
     report_exit(status, time, clear());
+    hold();
     _exit(0);
 }

@@ -4,7 +4,7 @@
  *   launcher --posix_spawn--> guard --clone3--> init (pid 1 inside) --clone3--> workload
  *
  * fds at the start: 0 to 2 are the workload's, 3 the plan, 4 the control socket, 5 and 6 the two ends of the socket
- * that tells the init to go on.
+ * that tells the init to go on. With --adopt they come over a socket, see adopt.c.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +15,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "adopt.h"
 #include "ops.h"
 #include "process.h"
 #include "record.h"
@@ -80,6 +81,8 @@ int main(int argc, char **argv)
 
     if (argc == 2 && strcmp(argv[1], "--ops") == 0)
         return print_ops();
+    if (argc == 2 && strcmp(argv[1], "--adopt") == 0 && adopt() != 0)
+        return EXIT_BAD_PLAN; /* there is nobody to tell but systemd */
     if (!fill_stdio() || !shut_doors() || !block_signals()) {
         say("failed 0 %d guard", errno);
         return EXIT_BAD_PLAN;

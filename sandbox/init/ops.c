@@ -5,20 +5,24 @@
 #include "record.h"
 
 const struct op OPS[] = {
-    {"launcher", GUARD, "i", step_launcher, false},
+    {"launcher", GUARD, "ii", step_launcher, false},
     {"claim", GUARD, "ss", step_claim, false},
     {"stop", GUARD, "ii", step_stop, false},
     {"deadline", GUARD, "i", step_deadline, false},
     {"watch", GUARD, "sssii", step_watch, false},
     {"clone3", GUARD, "i", step_clone3, false},
+    {"tell_init", GUARD, "", step_tell_init, false},
     {"id_map", GUARD, "sss", step_id_map, false},
     {"remove", GUARD, "s", step_remove, true},
+    {"systemctl", GUARD, "l", step_systemctl, true},
     {"unlink", GUARD, "s", step_unlink, true},
 
     {"mount", INIT, "sssis", step_mount, false},
+    {"hold", INIT, "", step_hold, false},
 
     {"clone_into_cgroup", WORKLOAD, "i", step_clone_into_cgroup, false},
     {"join", WORKLOAD, "i", step_join, false},
+    {"in_cgroup", WORKLOAD, "s", step_in_cgroup, false},
     {"rlimit", WORKLOAD, "iii", step_rlimit, false},
     {"setgroups", WORKLOAD, "i*", step_setgroups, false},
     {"setresgid", WORKLOAD, "i", step_setresgid, false},

@@ -97,7 +97,7 @@ bool clean_up(const struct plan *plan)
         int error = step->op->last ? step->op->carry_out(step) : 0;
 
         if (error != 0) {
-            say("left %d %s", error, step->args[0].text);
+            say("left %d %s", error, step->op->signature[0] == 's' ? step->args[0].text : step->op->name);
             clean = false;
         }
     }

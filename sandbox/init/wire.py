@@ -21,18 +21,22 @@ MAGIC = b"SBX1"
 LETTERS = {Where.GUARD: b"g", Where.INIT: b"i", Where.WORKLOAD: b"w"}
 
 OPS: dict[str, tuple[Where, str]] = {
-    "launcher": (Where.GUARD, "i"),
+    "launcher": (Where.GUARD, "ii"),
     "claim": (Where.GUARD, "ss"),
     "stop": (Where.GUARD, "ii"),
     "deadline": (Where.GUARD, "i"),
     "watch": (Where.GUARD, "sssii"),
     "clone3": (Where.GUARD, "i"),
+    "tell_init": (Where.GUARD, ""),
     "id_map": (Where.GUARD, "sss"),
     "remove": (Where.GUARD, "s"),
+    "systemctl": (Where.GUARD, "l"),
     "unlink": (Where.GUARD, "s"),
     "mount": (Where.INIT, "sssis"),
+    "hold": (Where.INIT, ""),
     "clone_into_cgroup": (Where.WORKLOAD, "i"),
     "join": (Where.WORKLOAD, "i"),
+    "in_cgroup": (Where.WORKLOAD, "s"),
     "rlimit": (Where.WORKLOAD, "iii"),
     "setgroups": (Where.WORKLOAD, "i*"),
     "setresgid": (Where.WORKLOAD, "i"),

@@ -22,6 +22,7 @@ def script(plan: Plan) -> str:
     lines = [
         "#!/bin/sh",
         f"# what `sandbox run` does with the {plan.driver} driver; each line may be typed by hand",
+        *_unit(plan),
         *(f"# not done: {one.reason}" for one in plan.unmet),
         *(line for step in made for line in _HOST[step.op](step)),
         "",
@@ -41,6 +42,32 @@ def script(plan: Plan) -> str:
         'exit "$status"',
     ]
     return "\n".join(lines) + "\n"
+
+
+def _unit(plan: Plan) -> Iterator[str]:
+    """The script goes on inside the unit; it is the process that holds it."""
+    start = next((step for step in plan.steps if step.op in ("start_unit", "start_service")), None)
+    if start is None:
+        return
+    from ..property import text
+    from ..unit import plain
+
+    told = (tuple(map(str, step.args)) for step in plan.steps if step.op == "property")
+    words = [text(name, signature, plain(signature, value)) for name, signature, *value in told]
+    kind = ["--scope"] if start.op == "start_unit" else ["--pipe", "--wait", "--service-type=exec"]
+    manager = ["--user"] if start.args[0] == "user" else []
+    yield "# systemd makes the cgroup and writes what it has a property for; the rest is done inside"
+    yield (f'[ "$IN_UNIT" ] || exec env IN_UNIT=1 systemd-run {shlex.join([*manager, *kind])} --quiet '
+           f"--unit={shlex.quote(str(start.args[1]))} \\")
+    for word in words:
+        yield f"    -p {shlex.quote(word)} \\"
+    yield '    sh "$0"' if start.op == "start_unit" else '    env IN_UNIT=1 sh "$0"'
+
+
+def _split(step: Step) -> Iterator[str]:
+    source, target = map(shlex.quote, map(str, step.args))
+    yield f"mkdir -p {target}"
+    yield f"for pid in $(cat {source}/cgroup.procs); do echo $pid > {target}/cgroup.procs; done"
 
 
 def _enable(step: Step) -> Iterator[str]:
@@ -72,7 +99,7 @@ def _read_back(step: Step) -> Iterator[str]:
 
 
 _HOST = {"enable": _enable, "mkdir": _mkdir, "check_type": _check_type, "inherit": _inherit, "write": _write,
-         "read_back": _read_back}
+         "read_back": _read_back, "split": _split}
 
 
 def _workload(plan: Plan) -> str:

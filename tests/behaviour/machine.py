@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-STATE = Path("/run/sandbox")
+STATE = Path("/run/sandbox" if os.geteuid() == 0 else f"{os.environ.get('XDG_RUNTIME_DIR', '/nonexistent')}/sandbox")
+SLOWER = int(os.environ.get("SANDBOX_TEST_SLOWER", "1"))
+"""How many times slower than usual this machine is: fewer runs fit into a test's time, and an end takes longer."""
 
 
 def eventually(condition: Callable[[], object], *, seconds: float = 5.0) -> bool:
@@ -32,18 +34,26 @@ def cgroup_mounts() -> Iterator[tuple[str, str, str]]:
 
 
 def cgroups(name: str = "") -> set[str]:
-    """Directories called ``sandbox-NAME``, of any sandbox if no name is given."""
+    """Directories called ``sandbox-NAME``, or like a unit of that name, of any sandbox if no name is given."""
     wanted = f"sandbox-{name}"
+    units = (wanted, f"{wanted}.scope", f"{wanted}.service")
     found = set()
     for mount, _, _ in cgroup_mounts():
         for directory, names, _ in os.walk(mount):
-            found |= {f"{directory}/{one}" for one in names if (one == wanted if name else one.startswith(wanted))}
+            names[:] = [one for one in names if not one.startswith("sandbox-lab-")]  # with all that is in them
+            found |= {f"{directory}/{one}" for one in names
+                      if (one in units if name else one.startswith(wanted) and not one.startswith("sandbox-lab"))}
     return found
 
 
 def cgroup_file(name: str, file: str) -> Path:
-    """The kernel file of the sandbox's cgroup, in whichever tree it is."""
-    return next(path for group in sorted(cgroups(name)) if (path := Path(group, file)).exists())
+    """The kernel file of the sandbox's cgroup, in whichever tree it is; of its own below a unit, if it has one."""
+    return next(path for group in sorted(cgroups(name), key=len, reverse=True) if (path := Path(group, file)).exists())
+
+
+def holders(driver: str) -> int:
+    """How many processes of ours are in the cgroup with the limits: a systemd unit must not be empty."""
+    return {"systemd": 1, "service": 2}.get(driver, 0)
 
 
 def own_cgroup(controller: str) -> Path:

@@ -85,9 +85,19 @@ class Running:
         return self.process.stdout.readline()
 
     def guard(self) -> int:
-        """Process id of the guard."""
-        assert eventually(lambda: len(named(descendants(self.pid), "sandbox-guard")) == 1)
-        return named(descendants(self.pid), "sandbox-guard").pop()
+        """Process id of the guard: a child of the runner, or the main process of a service."""
+        def found() -> set[int]:
+            return named(descendants(self.pid), "sandbox-guard") or {
+                pid for pid in named(descendants(1), "sandbox-guard")
+                if f"/sandbox-{self.name}.service" in Path(f"/proc/{pid}/cgroup").read_text()}
+
+        assert eventually(lambda: len(found()) == 1)
+        return found().pop()
+
+    def tree(self) -> set[int]:
+        """Every process of the sandbox."""
+        guard = self.guard()
+        return descendants(self.pid) | descendants(guard) | {guard}
 
     def gone(self) -> bool:
         """No cgroup and no state file has its name."""
@@ -107,20 +117,28 @@ class Running:
 class Program:
     """``sandbox run`` with a driver. Call it for a :class:`Result`; :meth:`start` for one in progress.
 
-    :param driver: for ``--driver``; empty leaves the flag out.
+    :param driver: for ``--driver``; empty leaves the flag out, ``service`` is systemd's with ``--unit-type service``.
     :param directory: where reports are written.
     :param check: called with each report.
     """
 
     def __init__(self, driver: str, directory: Path, check: Callable[[dict[str, Any]], None]) -> None:
         self.driver = driver
-        self._directory = directory
-        self._check = check
+        self.directory = directory
+        self.check = check
 
     def argv(self, *words: str, name: str) -> list[str]:
         """The whole command line; ``words`` are flags, ``--``, and the command."""
-        driver = ["--driver", self.driver] if self.driver else []
-        return [*SANDBOX, "run", *driver, "--name", name, *words]
+        return [*SANDBOX, "run", *self.flags(), "--name", name, *words]
+
+    def wishes(self) -> dict[str, Any]:
+        """The same as :meth:`flags` for the library."""
+        return {"driver": "systemd", "unit_type": "service"} if self.driver == "service" else {"driver": self.driver}
+
+    def flags(self) -> list[str]:
+        """The flags that choose the driver."""
+        known = {"": [], "service": ["--driver", "systemd", "--unit-type", "service"]}
+        return known.get(self.driver, ["--driver", self.driver])
 
     def start(self, *words: str, name: str = "", report: bool = True, wrap: tuple[str, ...] = (),
               **options: Any) -> Running:
@@ -130,7 +148,7 @@ class Program:
         :param options: for Popen.
         """
         name = name or names()
-        path = self._directory / f"{name}.json"
+        path = self.directory / f"{name}.json"
         flags = ["--json", str(path)] if report else []
         return Running([*wrap, *self.argv(*flags, *words, name=name)], name, path if report else None, **options)
 
@@ -140,7 +158,7 @@ class Program:
             result = running.finish(input, timeout)
             assert running.gone(), f"left behind: {cgroups(running.name)} {STATE / running.name}"
         if result.report:
-            self._check(result.report)
+            self.check(result.report)
         return result
 
     def other(self, *words: str, **options: Any) -> Result:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from machine import cgroups, eventually
+import pytest
+from machine import SLOWER, cgroups, eventually
 from program import Program, names
 
 THREADS = """
-import os, sandbox, sys, threading
-driver, prefix = sys.argv[1:]
+import json, os, sandbox, sys, threading
+wishes, prefix, turns = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 wrong = []
 fds = []
 def work(number):
-    for turn in range(50):
-        code = (number * 50 + turn) % 120
-        report = launcher.run(["sh", "-c", f"exit {code}"], driver=driver, name=f"{prefix}-{number}-{turn}",
+    for turn in range(turns):
+        code = (number * turns + turn) % 120
+        report = launcher.run(["sh", "-c", f"exit {code}"], **wishes, name=f"{prefix}-{number}-{turn}",
                               memory="64M", pids_limit=20)
         if report.exit_code != code or report.outcome != "exited" or not all(row.enforced for row in report.limits):
             wrong.append((number, turn, report.exit_code, report.why))
 with sandbox.Launcher() as launcher:
-    launcher.run(["true"], driver=driver)
+    launcher.run(["true"], **wishes)
     before = len(os.listdir("/proc/self/fd"))
     threads = [threading.Thread(target=work, args=(number,)) for number in range(32)]
     [thread.start() for thread in threads]
@@ -33,17 +35,19 @@ print(len(wrong), wrong[:3], after - before)
 """
 
 
-def test_32_threads_50_runs_each(sandbox: Program) -> None:
+@pytest.mark.parametrize("turns", [50 // SLOWER])
+def test_32_threads(sandbox: Program, turns: int) -> None:
     prefix = names("many")
-    done = subprocess.run([sys.executable, "-c", THREADS, sandbox.driver, prefix], capture_output=True, text=True,
-                          timeout=100, check=False)
+    done = subprocess.run([sys.executable, "-c", THREADS, json.dumps(sandbox.wishes()), prefix, str(turns)],
+                          capture_output=True, text=True, timeout=100, check=False)
     assert (done.stdout, done.stderr) == ("0 [] 0\n", "")
     assert not [path for path in cgroups() if prefix in path]
 
 
-def test_200_concurrent_runs(sandbox: Program, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [200 // SLOWER])
+def test_concurrent_runs(sandbox: Program, tmp_path: Path, number: int) -> None:
     prefix = names("crowd")
-    script = "ulimit -n 256; i=0; while [ $i -lt 200 ]; do " \
+    script = f"ulimit -n 256; i=0; while [ $i -lt {number} ]; do " \
              f'("$@" --name {prefix}-$i --pids-limit 20 -- sh -c "sleep 0.5; exit $i"; echo $i $? >>results) & ' \
              "i=$((i+1)); done; wait"
     command = sandbox.argv(name="unused")
@@ -52,6 +56,6 @@ def test_200_concurrent_runs(sandbox: Program, tmp_path: Path) -> None:
                           timeout=110, check=False)
     assert done.stderr == ""
     results = sorted(tuple(map(int, line.split())) for line in (tmp_path / "results").read_text().splitlines())
-    assert results == [(number, number) for number in range(200)]
+    assert results == [(one, one) for one in range(number)]
     assert eventually(lambda: not [path for path in cgroups() if prefix in path], seconds=1)
     assert not [name for name in os.listdir("/run/sandbox") if name.startswith(prefix)]

@@ -32,6 +32,7 @@ def within(outer: dict[str, Path]) -> tuple[str, ...]:
     return ("sh", "-c", f'{moves} exec "$@"', "sh")
 
 
+@pytest.mark.only("cgroupfs")
 def test_sandboxes_are_made_below_the_caller(sandbox: Program, outer: dict[str, Path]) -> None:
     with sandbox.start("-m", "64m", "--pids-limit", "20", "--cpus", "1", "--", "sh", "-c", "echo up; read line",
                        wrap=within(outer)) as running:
@@ -42,6 +43,7 @@ def test_sandboxes_are_made_below_the_caller(sandbox: Program, outer: dict[str, 
         assert running.finish(b"\n").code == 0
 
 
+@pytest.mark.only("cgroupfs")
 def test_binding_ancestor_is_named(sandbox: Program, outer: dict[str, Path]) -> None:
     (outer["memory"] / "memory.limit_in_bytes").write_text(str(48 * MIB))
     (outer["pids"] / "pids.max").write_text("10")
@@ -54,6 +56,7 @@ def test_binding_ancestor_is_named(sandbox: Program, outer: dict[str, Path]) -> 
     assert row["binding"] in (None, row["file"])
 
 
+@pytest.mark.only("cgroupfs")
 def test_cgroup_parent(sandbox: Program, outer: dict[str, Path]) -> None:
     """``--cgroup-parent`` counts from the root of each tree, whatever cgroup we are in."""
     parent = names("parent")

@@ -10,15 +10,15 @@ import time
 from typing import Any
 
 import pytest
-from machine import cgroup_file, cgroups, eventually
-from program import names
+from machine import cgroup_file, cgroups, eventually, holders
+from program import Program, names
 
 import sandbox
 
 
 @pytest.fixture
-def wishes(driver: str) -> dict[str, Any]:
-    return {"driver": driver, "name": names("py")}
+def wishes(sandbox: Program) -> dict[str, Any]:
+    return {**sandbox.wishes(), "name": names("py")}
 
 
 @pytest.mark.drivers("none")
@@ -65,7 +65,8 @@ def test_process_events_and_live_usage(wishes: dict[str, Any]) -> None:
             process = box.start(stdin=read)
             assert process.poll() is None
             assert process.pid is not None
-            assert cgroup_file(wishes["name"], "pids.max").read_text() == "9\n"
+            limit = 9 + holders(wishes.get("unit_type", wishes["driver"]))
+            assert cgroup_file(wishes["name"], "pids.max").read_text() == f"{limit}\n"
             usage = box.usage()
             assert usage.cpu_time is not None
             os.write(write, b"\n")
@@ -120,9 +121,11 @@ def test_wait_in_one_thread_kill_in_another(wishes: dict[str, Any]) -> None:
 
 
 @pytest.mark.drivers("none")
-def test_asyncio(driver: str) -> None:
+def test_asyncio(wishes: dict[str, Any]) -> None:
+    del wishes["name"]
+
     async def several() -> list[int]:
-        reports = await asyncio.gather(*(sandbox.run_async(["sh", "-c", f"sleep 0.2; exit {code}"], driver=driver)
+        reports = await asyncio.gather(*(sandbox.run_async(["sh", "-c", f"sleep 0.2; exit {code}"], **wishes)
                                          for code in range(8)))
         return [report.exit_code for report in reports]
 

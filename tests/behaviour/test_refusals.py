@@ -62,6 +62,7 @@ def test_without_cgroups_a_memory_limit_is_refused(tmp_path: Path, sandbox: Prog
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.only("cgroupfs")
 def test_parent_that_is_not_there(sandbox: Program) -> None:
     done = sandbox("--cgroup-parent", "/no-such-parent-of-this-test", "-m", "64m", "--", "true")
     assert done.code == 125

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from console import Console
-from machine import eventually, status
+from machine import eventually, named, status
 from program import Program, python
 
 pytestmark = pytest.mark.drivers("none")
@@ -102,7 +102,7 @@ def test_job_control(sandbox: Program, console: Console) -> None:
         console.expect(b"ready> ")
         console.type(b"sleep 1000\n")
         console.expect(b"sleep 1000\r\n")
-        assert eventually(lambda: _sleeps(running.pid) == 1)
+        assert eventually(lambda: len(named(running.tree(), "sleep")) == 1)
         console.type(b"\x1a")
         console.expect(b"Stopped")
         console.expect(b"ready> ")
@@ -110,12 +110,6 @@ def test_job_control(sandbox: Program, console: Console) -> None:
         assert b"no job control" not in console.expect(b"done-42\r\n")
         console.type(b"exit 3\n")
         assert running.finish(timeout=20).code == 3
-
-
-def _sleeps(runner: int) -> int:
-    from machine import descendants, named
-
-    return len(named(descendants(runner), "sleep"))
 
 
 def test_end_of_file(sandbox: Program, console: Console) -> None:

@@ -19,8 +19,7 @@ STRING = r'"((?:[^"\\]|\\.)*)"'
 
 def explained(sandbox: Program, name: str, *words: str) -> dict[str, Any]:
     """The plan, as ``explain`` prints it."""
-    driver = ["--driver", sandbox.driver]
-    done = sandbox.other("explain", "--json", "--show-env", *driver, "--name", name, *words)
+    done = sandbox.other("explain", "--json", "--show-env", *sandbox.flags(), "--name", name, *words)
     assert done.code == 0, done.err
     plan: dict[str, Any] = json.loads(done.out)
     return plan
@@ -45,6 +44,7 @@ def _masked(steps: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.requires("strace")
+@pytest.mark.only("cgroupfs", "systemd", "delegated")  # a service is not our child: strace does not see it
 def test_kernel_sees_only_the_plan(sandbox: Program, tmp_path: Path) -> None:
     name = names()
     words = (*FLAGS, "--", "true")
@@ -57,7 +57,8 @@ def test_kernel_sees_only_the_plan(sandbox: Program, tmp_path: Path) -> None:
              if (match := re.match(r"(\w+)\((.*)\) += (\d+)", line))]
     steps = plan["steps"]
     made = {step["args"][0] for step in steps if step["op"] == "mkdir"}
-    assert made
+    made |= {step["args"][1] for step in steps if step["op"] == "split"}
+    assert made or sandbox.driver == "systemd"
     _check_mounts([match[2] for match in calls if "mount" in match[1] or match[1] in ("pivot_root", "chroot")], steps)
     _check_writes([match[2] for match in calls if "write" in match[1]], steps)
     _check_directories([(match[1], match[2]) for match in calls], made)
@@ -81,14 +82,16 @@ def _check_writes(calls: list[str], steps: list[dict[str, Any]]) -> None:
                 for controller in controllers}
     copied = {step["args"][0] for step in steps if step["op"] == "inherit"}
     joined = {step["args"][0] for step in steps if step["op"] == "open"}
-    assert joined or any(step["op"] == "clone_into_cgroup" for step in steps)
+    moved = {f"{step['args'][1]}/cgroup.procs" for step in steps if step["op"] == "split"}
+    assert joined or any(step["op"] in ("clone_into_cgroup", "start_unit") for step in steps)
     seen = set()
     for call in calls:
         match = re.match(rf"\d+<(/sys/fs/cgroup/[^>]*)>, {STRING}", call)
         if match and match[1] not in copied:
             seen.add((match[1], match[2].removesuffix("\\n")))
     planned = {one for one in planned if one[0] not in copied}
-    assert {one for one in seen if one[0] not in joined} == planned
+    assert {path for path, _ in seen} >= moved
+    assert {one for one in seen if one[0] not in joined | moved} == planned
     assert {one for one in seen if one[0] in joined} == {(path, "0") for path in joined}
 
 
@@ -103,14 +106,14 @@ def _check_directories(calls: list[tuple[str, str]], made: set[str]) -> None:
 
 @pytest.mark.drivers("none")
 def test_explain_touches_nothing(sandbox: Program, tmp_path: Path) -> None:
-    done = sandbox.other("explain", "--driver", sandbox.driver, "--best-effort", "-m", "64m", "--",
+    done = sandbox.other("explain", *sandbox.flags(), "--best-effort", "-m", "64m", "--",
                          "touch", str(tmp_path / "ran"))
     assert done.code == 0
     assert not (tmp_path / "ran").exists()
 
 
 def test_explain_names_each_flag(sandbox: Program) -> None:
-    out = sandbox.other("explain", "--driver", sandbox.driver, *FLAGS, "--", "true").out.decode()
+    out = sandbox.other("explain", *sandbox.flags(), *FLAGS, "--", "true").out.decode()
     for flag in ("--memory", "--cpus", "--pids-limit", "--cpuset-cpus", "--ulimit", "--timeout", "--cpu-time"):
         assert flag in out, flag
 
@@ -144,7 +147,7 @@ def test_shell_commands_do_the_same(sandbox: Program, tmp_path: Path) -> None:
 
     name = names()
     script = tmp_path / "script"
-    done = sandbox.other("explain", "--format", "sh", "--show-env", "--driver", sandbox.driver, "--name", name,
+    done = sandbox.other("explain", "--format", "sh", "--show-env", *sandbox.flags(), "--name", name,
                          "--pids-limit", "31", "-m", "64m", "--", "sh", "-c", "cat /proc/self/cgroup")
     assert done.code == 0, done.err
     script.write_bytes(done.out)

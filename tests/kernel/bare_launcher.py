@@ -36,7 +36,7 @@ def plan(argv: Sequence[str], *, guard: Sequence[tuple[Arg, ...]] = (), enter: S
          workload: Sequence[tuple[Arg, ...]] = SIGNALS, candidates: Sequence[str] = ()) -> list[Step]:
     """A plan as the drivers make it: steps of the guard, the init, and the workload."""
     rows: list[tuple[Arg, ...]] = [
-        ("launcher", os.getpid()), *guard, *enter, *workload, ("close_fds", 3),
+        ("launcher", os.getpid(), 1), *guard, *enter, *workload, ("close_fds", 3),
         ("execve", tuple(candidates) or (argv[0],), tuple(argv), ("PATH=/usr/bin:/bin",))]
     return [step(str(op), *args) for op, *args in rows]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.box import compile_plan
 from sandbox.drivers import choose, get
 from sandbox.errors import DriverUnavailable, SpecError
 from sandbox.host import Disk, Host, from_json
@@ -25,6 +26,9 @@ HERE = Path(__file__).parent
 HOSTS = {path.stem: from_json(path.read_text()) for path in sorted((HERE / "hosts").glob("*.json"))}
 DISKS = (Disk(path="/data", device="254:0", chain=("/data", "254:1 vda1", "254:0 vda")),
          Disk(path="/dev/null", reason="not a block device"))
+
+
+ANY = Spec(argv=("true",))
 
 
 def spec(**wishes: object) -> Spec:
@@ -45,13 +49,17 @@ def with_disks(host: Host) -> Host:
     return host._replace(disks=DISKS)
 
 
-@pytest.mark.parametrize("host", HOSTS)
+WAYS = {"auto": {}, "cgroupfs": {}, "delegated": {}, "service": {"driver": "systemd", "unit_type": "service"}}
+
+
+@pytest.mark.parametrize(("host", "way"), [(host, way) for host, machine in HOSTS.items() for way in WAYS
+                                           if way == "auto" or machine.systemd_running])
 @pytest.mark.parametrize("name", SPECS)
-def test_golden(name: str, host: str) -> None:
+def test_golden(name: str, host: str, way: str) -> None:
     machine = with_disks(HOSTS[host])
-    driver, _ = choose("auto", machine)
-    text = explain.text(driver.compile(SPECS[name], machine, name="golden"), SPECS[name], machine) + "\n"
-    golden = HERE / "golden" / f"{name}-{host}.txt"
+    wish = replace(SPECS[name], **({"driver": way} | WAYS[way]))
+    text = explain.text(compile_plan(wish, machine, name="golden")[0], wish, machine) + "\n"
+    golden = HERE / "golden" / (f"{name}-{host}.txt" if way == "auto" else f"{name}-{host}-{way}.txt")
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(text)
     assert text == golden.read_text(), f"review the change, then run UPDATE_GOLDEN=1 pytest {__file__}"
@@ -79,7 +87,7 @@ def test_compiling_touches_nothing(driver: str, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("name", SPECS)
 def test_every_step_is_explained_and_crosses_the_wire(name: str, host: str) -> None:
     machine = with_disks(HOSTS[host])
-    for driver in (choose("auto", machine)[0], get("none")):
+    for driver in (choose(ANY, machine)[0], get("none")):
         plan = driver.compile(SPECS[name], machine, name="golden")
         assert {step.op for step in plan.steps} <= set(explain.OPS)
         for step in plan.steps:
@@ -101,17 +109,17 @@ def test_the_shell_form_is_a_shell_script(host: str) -> None:
     import subprocess
 
     machine = with_disks(HOSTS[host])
-    script = shell.script(choose("auto", machine)[0].compile(SPECS["limits"], machine, name="golden"))
+    script = shell.script(choose(ANY, machine)[0].compile(SPECS["limits"], machine, name="golden"))
     assert subprocess.run(["sh", "-n"], input=script.encode(), check=False).returncode == 0
 
 
 def test_choosing() -> None:
-    assert choose("auto", HOSTS["hybrid"])[0].name == "cgroupfs"
-    assert choose("auto", HOSTS["none"])[0].name == "none"
+    assert choose(ANY, HOSTS["hybrid"])[0].name == "cgroupfs"
+    assert choose(ANY, HOSTS["none"])[0].name == "none"
     with pytest.raises(DriverUnavailable, match="cgroupfs"):
-        choose("cgroupfs", HOSTS["none"])
+        choose(replace(ANY, driver="cgroupfs"), HOSTS["none"])
     with pytest.raises(SpecError, match="kubernetes"):
-        choose("kubernetes", HOSTS["hybrid"])
+        choose(replace(ANY, driver="kubernetes"), HOSTS["hybrid"])
 
 
 def test_what_is_on_the_allow_list_is_no_secret() -> None:

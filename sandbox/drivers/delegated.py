@@ -1,0 +1,72 @@
+"""The delegated driver: one systemd unit with ``Delegate=yes``, and below it cgroups of ours whose files we write.
+
+systemd owns the unit and promises to leave alone what is below (CGROUP_DELEGATION.md), so limits survive a
+daemon-reload and the end of other units, and many sandboxes cost one call over D-Bus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..host import Host
+from ..spec import Spec
+from ..steps import Plan, Step
+from . import process, unit
+from .cgroupfs import plan_below
+
+
+class DelegatedDriver:
+    """Writes kernel files below a unit of its own, or below the one the launcher was given."""
+
+    name = "delegated"
+
+    def problems(self, host: Host) -> tuple[str, ...]:
+        """See :class:`~sandbox.drivers.Driver`."""
+        manager = host.manager
+        return (manager.problem,) if manager.problem and not manager.delegated else ()
+
+    def compile(self, spec: Spec, host: Host, *, name: str) -> Plan:
+        """See :class:`~sandbox.drivers.Driver`."""
+        given = host.manager.delegated
+        if given:
+            in_the_way = any(tree.own == given for tree in host.hierarchies)
+            plan = plan_below(self.name, spec, host, name=name,
+                              before=unit.split(host, given) if in_the_way else ())
+            return plan._replace(notes=(f"below {given}, which systemd has delegated to the launcher", *plan.notes))
+        scope = unit.unit_name(spec, name, "scope")
+        cgroup = unit.cgroup_of(scope, spec, host)
+        inside = unit.placed(host, cgroup)
+        return plan_below(self.name, spec, inside, name=name, unit=scope, after=(unit.stop(scope, host),),
+                          before=_delegate(scope, cgroup, spec, inside, name, _holders(host)))
+
+
+driver = DelegatedDriver()
+
+
+def unit_plan(spec: Spec, host: Host, name: str) -> tuple[Plan, str]:
+    """The plan for the unit alone, for many launches to share; and its cgroup below the root of each tree.
+
+    A guard without a sandbox holds it, and goes when the launcher does.
+    """
+    scope = unit.unit_name(spec, name, "scope")
+    cgroup = unit.cgroup_of(scope, spec, host)
+    inside = unit.placed(host, cgroup)
+    steps = (*process.hold(host, name=name, unit=scope), *_delegate(scope, cgroup, spec, inside, name, ("guard",)),
+             *unit.enable(inside, cgroup), *process.cleanup(host, name=name, cgroups=(), unit=scope), unit.stop(scope, host))
+    return Plan(driver=driver.name, name=name, steps=steps), cgroup
+
+
+def _holders(host: Host) -> tuple[str, ...]:
+    """The scope is made around the guard, which outlives the workload. Without root the init must be in it as well:
+    a process may only be moved within what was delegated (cgroups(7)), and the workload is its child."""
+    return ("guard", "init") if host.uid else ("guard",)
+
+
+def _delegate(scope: str, cgroup: str, spec: Spec, host: Host, name: str, holders: tuple[str, ...]) -> Iterator[Step]:
+    if "init" in holders:
+        yield unit.tell_init()
+    yield from unit.tell(unit.common(spec, host, name, delegate=True))
+    yield from unit.tell(unit.oom_policy("scope", host))
+    yield from unit.tell(host.manager.properties, "property")
+    yield unit.start(scope, host, *holders)
+    yield from unit.split(host, cgroup)

@@ -1,0 +1,124 @@
+"""Limits as properties of a systemd unit: what systemd can be told, in which unit of measure, rounded once.
+
+Sources: org.freedesktop.systemd1(5), systemd.resource-control(5), and systemd's ``dbus-cgroup.c``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..host import Property
+from ..spec import UNLIMITED
+from ..units import cpu_numbers
+from ..wishes import DEFAULT_PERIOD, MIN_QUOTA, Wish
+
+INFINITY = str(2**64 - 1)
+"""How D-Bus says that there is no limit."""
+PERCENT = 10_000
+"""Microseconds of CPU time per second: 1 %. systemd writes the drop-in of a transient unit in whole percent, so that
+anything finer is lost at the next daemon-reload (systemd's bus_cgroup_set_cpu_quota)."""
+SECOND = 1_000_000
+
+
+def number(name: str, value: int | str) -> Property:
+    """A property that is an unsigned number, or infinity."""
+    return Property(name, "t", (INFINITY if value == UNLIMITED else str(value),))
+
+
+def text(name: str, value: str) -> Property:
+    """A property that is a text."""
+    return Property(name, "s", (value,))
+
+
+def switch(name: str, *, on: bool = True) -> Property:
+    """A property that is a boolean."""
+    return Property(name, "b", (str(int(on)),))
+
+
+def rounded(wish: Wish) -> Wish:
+    """The wish as systemd can keep it: CPU quota in whole percent, rounded up.
+
+    systemd makes the period longer where the quota would be below the kernel's 1 ms (cgroup_cpu_adjust_period); with
+    a whole percent and the default period that does not happen.
+    """
+    if wish.knob.field != "cpus" or wish.value[0] == UNLIMITED:
+        return wish
+    quota, period = wish.value
+    per_second = _whole_percent(quota, period)
+    period = min(max(period, MIN_QUOTA * SECOND // per_second), SECOND)
+    fresh = (max(per_second * period // SECOND, MIN_QUOTA), period)
+    if fresh == wish.value:
+        return wish
+    note = f"systemd keeps whole percent: {per_second // PERCENT} % is {fresh[0]} us of {period} us"
+    return wish._replace(value=fresh, note="; ".join(one for one in (wish.note, note) if one))
+
+
+def _whole_percent(quota: int, period: int) -> int:
+    """Microseconds per second, rounded up."""
+    return -(-quota * SECOND // (period * PERCENT)) * PERCENT
+
+
+def properties(wish: Wish, version: int) -> tuple[Property, ...]:
+    """How systemd ``version`` is told of a :func:`rounded` wish; empty when it has no property for it.
+
+    What has none is file-only: it goes into a cgroup of ours below the unit.
+    """
+    if not wish.knob.property or wish.knob.field == "oom_group":
+        return ()  # OOMPolicy=kill would take the init along, which holds the unit
+    if wish.tree.version == 1:
+        return _LEGACY.get(wish.knob.field, _nothing)(wish)
+    if wish.knob.field == "cpu_idle":
+        return (number("CPUWeight", 0),) if version >= 252 else ()
+    if wish.knob.field in ("io_weight", "blkio_weight_device") and wish.knob.v2 != ("io.weight",):
+        return ()  # systemd converts its weight for bfq's file, by a rule of its own
+    return _UNIFIED.get(wish.knob.field, _number)(wish)
+
+
+def _nothing(wish: Wish) -> tuple[Property, ...]:
+    return ()
+
+
+def _number(wish: Wish) -> tuple[Property, ...]:
+    return (number(wish.knob.property, wish.value),)
+
+
+def _quota(wish: Wish) -> tuple[Property, ...]:
+    quota, period = wish.value
+    per_second = UNLIMITED if quota == UNLIMITED else _whole_percent(quota, period)
+    found = [number("CPUQuotaPerSecUSec", per_second)]
+    if period != DEFAULT_PERIOD:
+        found.append(number("CPUQuotaPeriodUSec", period))
+    return tuple(found)
+
+
+def _shares(wish: Wish) -> tuple[Property, ...]:
+    """cgroup v1's own unit, which systemd knows until version 258 drops cgroup v1."""
+    return (number("CPUShares", wish.value),)
+
+
+def _set(wish: Wish) -> tuple[Property, ...]:
+    """A set of CPUs or nodes: a bit mask, least significant byte first."""
+    bits = sum(1 << one for one in cpu_numbers(wish.value))
+    mask = bits.to_bytes(max((bits.bit_length() + 7) // 8, 1), "little")
+    return (Property(wish.knob.property, "ay", tuple(map(str, mask))),)
+
+
+def _device(wish: Wish) -> tuple[Property, ...]:
+    """By number: systemd resolves a path to the file system it is on, we have gone to the whole disk already."""
+    device, amount = wish.value
+    return (Property(wish.knob.property, "a(st)",
+                     (f"/dev/block/{device}", INFINITY if amount == UNLIMITED else str(amount))),)
+
+
+Convert = Callable[[Wish], tuple[Property, ...]]
+
+_UNIFIED: dict[str, Convert] = {
+    "cpus": _quota, "cpuset_cpus": _set, "cpuset_mems": _set, "blkio_weight_device": _device,
+    "device_read_bps": _device, "device_write_bps": _device, "device_read_iops": _device,
+    "device_write_iops": _device,
+}
+_LEGACY: dict[str, Convert] = {
+    "cpus": _quota, "cpu_weight": _shares, "memory": _number, "pids_limit": _number,
+    "device_read_bps": _device, "device_write_bps": _device,
+}
+"""What systemd translates for cgroup v1; it leaves swap, IOPS and cpusets of v1 alone."""

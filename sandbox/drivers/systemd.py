@@ -1,0 +1,205 @@
+"""The systemd driver: one transient unit per sandbox, its limits told as properties over D-Bus.
+
+A scope is made around our own init, so the sandboxing stays ours; for a service, systemd starts our guard as the main
+process. The kernel files are the same ones, and every limit is read back from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..host import Hierarchy, Host, Property
+from ..reads import reads
+from ..spec import UNLIMITED, Spec
+from ..steps import Limit, Phase, Plan, Read, Step
+from ..wishes import Wish, wishes
+from . import process, unit
+from .cgroupfs import MEASURED, Group, born_first, chain, limit, read_back, write
+from .properties import number, properties, rounded
+
+TOGETHER = {"cpu_burst": "cpus", "swap_max": "memory"}
+"""A file-only knob that is of no use, or refused, in another cgroup than the one with the second knob. cgroup v2's
+``memory.swap.max`` has a property and is never file-only."""
+COUNTED_WITH = {"memory_failures": "memory", "pids_failures": "pids_limit", "periods": "cpus",
+                "throttled_periods": "cpus", "throttled_time": "cpus"}
+"""Figures that are counted in the cgroup that has the limit, not in the one that has the processes."""
+HOLDERS = {"scope": 1, "service": 2}
+"""How many processes of ours are in the unit: the init, and in a service the guard too."""
+
+
+class SystemdDriver:
+    """Asks systemd for a scope, or for a service, and reads every limit back."""
+
+    name = "systemd"
+
+    def problems(self, host: Host) -> tuple[str, ...]:
+        """See :class:`~sandbox.drivers.Driver`."""
+        return (host.manager.problem,) if host.manager.problem else ()
+
+    def compile(self, spec: Spec, host: Host, *, name: str) -> Plan:
+        """See :class:`~sandbox.drivers.Driver`."""
+        return _Compiler(spec, host, name).plan()
+
+
+driver = SystemdDriver()
+
+
+class Told(NamedTuple):
+    """A limit and how systemd is told of it: by properties, or, when there are none, not at all."""
+
+    wish: Wish
+    properties: tuple[Property, ...]
+
+
+class _Compiler:
+    """What is known while one Spec is compiled."""
+
+    def __init__(self, spec: Spec, host: Host, name: str) -> None:
+        self.spec, self.name = spec, name
+        self.kind = spec.unit_type
+        self.unit = unit.unit_name(spec, name, self.kind)
+        self.cgroup = unit.cgroup_of(self.unit, spec, host)
+        self.host = unit.placed(host, self.cgroup)
+        found, self.unmet = wishes(spec.limits, self.host)
+        self.limits = self._told(found)
+        self.leaves = self._leaves()
+
+    def plan(self) -> Plan:
+        """Put it together."""
+        figures = tuple(self._figures())
+        watches = process.watches(self.spec, figures)
+        others, more = process.limits(self.spec, watches)
+        limits = (*(limit(told.wish, self._place(told), self._ancestors(told)) for told in self.limits), *others)
+        return Plan(driver=driver.name, name=self.name, steps=tuple(self._steps(watches)), limits=limits,
+                    reads=figures, unmet=(*self.unmet, *more), notes=tuple(self._notes(limits)))
+
+    # -- which limit goes where
+
+    def _told(self, found: list[Wish]) -> list[Told]:
+        version = self.host.manager.version
+        told = []
+        for wish in found:
+            fit = rounded(wish)
+            words = properties(fit, version) if unit.is_managed(wish.tree) else ()
+            told.append(Told(self._with_holders(fit), self._enlarged(fit, words)) if words else Told(wish, ()))
+        alone = {TOGETHER.get(one.wish.knob.field) for one in told if not one.properties}
+        plain = {wish.knob.field: wish for wish in found}
+        return [Told(plain[one.wish.knob.field], ()) if one.wish.knob.field in alone else one for one in told]
+
+    def _with_holders(self, wish: Wish) -> Wish:
+        """The task limit counts our own processes in the unit too; they must not cost the workload any."""
+        if wish.knob.field != "pids_limit" or wish.value == UNLIMITED:
+            return wish
+        holders = HOLDERS[self.kind]
+        whose = "the init, which holds the unit" if holders == 1 else "the guard and the init"
+        return wish._replace(value=wish.value + holders, note=f"{holders} more than asked: {whose}")
+
+    def _enlarged(self, wish: Wish, found: tuple[Property, ...]) -> tuple[Property, ...]:
+        value = self._with_holders(wish).value
+        return (number("TasksMax", value),) if wish.knob.field == "pids_limit" else found
+
+    def _leaves(self) -> dict[str, Group]:
+        """The cgroups of ours, by mount point: below the unit for what has no property, elsewhere where it has none."""
+        wanted: dict[str, set[str]] = {}
+        for told in self.limits:
+            if not told.properties:
+                tree = told.wish.tree
+                wanted.setdefault(tree.mount, set()).add(told.wish.knob.controller_in(tree.version))
+        leaves = {}
+        for tree in self.host.hierarchies:
+            counts = not unit.is_managed(tree) and not {*MEASURED}.isdisjoint(tree.controllers)
+            if tree.parent is not None and (counts or tree.mount in wanted):
+                some = tuple(one for one in tree.controllers if one in wanted.get(tree.mount, ()))
+                leaves[tree.mount] = Group(tree, self.name, some if tree.version == 2 else tree.controllers)
+        return leaves
+
+    def _place(self, told: Told) -> str:
+        """The directory whose files hold the limit."""
+        tree = told.wish.tree
+        return tree.mount + self.cgroup if told.properties else self.leaves[tree.mount].path
+
+    def _ancestors(self, told: Told) -> tuple[str, ...]:
+        tree = told.wish.tree
+        return chain(tree.mount, self.cgroup)[1:] if told.properties else self.leaves[tree.mount].ancestors()
+
+    def _managed(self) -> Iterator[Hierarchy]:
+        """The trees with the unit's group that take part: they limit or count, and on v2 hold the processes."""
+        for tree in self.host.hierarchies:
+            if unit.is_managed(tree) and (tree.version == 2 or not {*MEASURED, "cpu"}.isdisjoint(tree.controllers)):
+                yield tree
+
+    # -- what is read at the end
+
+    def _figures(self) -> Iterator[Read]:
+        seen: set[tuple[str, str]] = set()
+        told = {one.wish.knob.field for one in self.limits if one.properties}
+        for read in self._candidates(told):
+            several = read.file.rpartition("/")[2] if read.unit in ("blkio", "io.stat", "psi") else ""
+            if (read.figure, several) not in seen:
+                seen.add((read.figure, several))
+                yield read
+
+    def _candidates(self, told: set[str]) -> Iterator[Read]:
+        for leaf in self.leaves.values():
+            for read in reads(leaf.tree, leaf.path, leaf.controllers):
+                if COUNTED_WITH.get(read.figure) not in told:
+                    yield read
+        for tree in self._managed():
+            for read in reads(tree, tree.mount + self.cgroup, self._controllers(tree)):
+                yield read._replace(less=HOLDERS[self.kind]) if read.figure == "pids_peak" else read
+
+    def _controllers(self, tree: Hierarchy) -> tuple[str, ...]:
+        """Those that systemd gives the unit: what is accounted for, and the CPU's when it is limited."""
+        if tree.version == 1:
+            return tree.controllers
+        limited = {told.wish.knob.controller for told in self.limits if told.properties}
+        return tuple(name for name in tree.usable if name in MEASURED or name in limited)
+
+    # -- the steps
+
+    def _steps(self, watches: tuple[Step, ...]) -> Iterator[Step]:
+        service = self.kind == "service"
+        ours = tuple(leaf.path for leaf in self.leaves.values() if not unit.is_managed(leaf.tree))
+        tell = tuple(self._tell())
+        start = (*(step._replace(phase=Phase.SPAWN) for step in tell),
+                 unit.start_service(self.unit, self.host)) if service else ()
+        yield from process.spawn(self.spec, self.host, name=self.name, watches=watches, cgroups=ours, unit=self.unit,
+                                 start=start)
+        if not service:
+            yield unit.tell_init()
+            yield from tell
+            yield unit.start(self.unit, self.host, "init")
+        if any(leaf.tree.version == 2 for leaf in self.leaves.values()):
+            yield from unit.split(self.host, self.cgroup)
+        for leaf in self.leaves.values():
+            yield from leaf.make()
+        for index, told in enumerate(self.limits):
+            place = self._place(told)
+            yield from [read_back(index, told.wish, place)] if told.properties else write(index, told.wish, place)
+        yield from process.enter()
+        yield unit.hold()
+        yield from (leaf.open() for leaf in self.leaves.values())
+        yield Step(op="go", phase=Phase.ATTACH)
+        yield from (leaf.join(index) for index, leaf in sorted(enumerate(self.leaves.values()), key=born_first))
+        for tree in self._managed():
+            path = self.leaves[tree.mount].path if tree.mount in self.leaves else tree.mount + self.cgroup
+            yield unit.in_cgroup(tree, path.removeprefix(tree.mount))
+        yield from process.become(self.spec, inherits=not service)
+        yield from process.cleanup(self.host, name=self.name, cgroups=ours, unit=self.unit)
+        yield unit.stop(self.unit, self.host)
+
+    def _tell(self) -> Iterator[Step]:
+        delegate = any(unit.is_managed(leaf.tree) for leaf in self.leaves.values())
+        yield from unit.tell(unit.common(self.spec, self.host, self.name, delegate=delegate))
+        yield from unit.tell(unit.oom_policy(self.kind, self.host))
+        for told in self.limits:
+            yield from unit.tell(told.properties, told.wish.realises)
+        yield from unit.tell(self.host.manager.properties, "property")
+
+    def _notes(self, limits: tuple[Limit, ...]) -> Iterator[str]:
+        files = [file.rpartition("/")[2] for told, row in zip(self.limits, limits, strict=False)
+                 if not told.properties for file in row.files]
+        if files:
+            yield (f"file-only, systemd has no property for it: {', '.join(dict.fromkeys(files))}; it is in a cgroup "
+                   "of ours, where systemd does not reset it")

@@ -1,0 +1,145 @@
+"""What the drivers that go through systemd share: where a unit's cgroup is, and the steps that make and end a unit.
+
+Sources: systemd.slice(5), systemd.scope(5), org.freedesktop.systemd1(5), and systemd's CGROUP_DELEGATION.md: a cgroup
+has one writer, so nothing is written into a unit's own directory; what systemd has no property for goes into a cgroup
+below it, and then the unit is delegated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ..host import Hierarchy, Host, Property
+from ..spec import Spec
+from ..steps import Phase, Step, Where
+from .cgroupfs import PREFIX
+from .properties import number, switch, text
+
+MANAGED_V1 = frozenset(("cpu", "cpuacct", "memory", "pids", "blkio", "devices"))
+"""Controllers of cgroup v1 that systemd makes groups for."""
+PROCESSES = "processes"
+"""What the cgroup is called that the unit's own processes move into when the unit is split."""
+
+
+def slice_path(name: str) -> str:
+    """``a-b.slice`` is at ``/a.slice/a-b.slice``, ``-.slice`` at the root (systemd.slice(5))."""
+    words = name.removesuffix(".slice").split("-")
+    if not any(words):
+        return ""
+    return "".join(f"/{'-'.join(words[:depth])}.slice" for depth in range(1, len(words) + 1))
+
+
+def slice_of(spec: Spec, host: Host) -> str:
+    """The slice the unit goes to: what was asked for, else where the manager itself puts such units."""
+    return spec.slice or ("app.slice" if host.manager.user else "system.slice")
+
+
+def unit_name(spec: Spec, name: str, kind: str) -> str:
+    """The unit's name: what was asked for, else ours, with its suffix."""
+    stem = spec.unit or PREFIX + name
+    return stem if stem.endswith(f".{kind}") else f"{stem}.{kind}"
+
+
+def cgroup_of(unit: str, spec: Spec, host: Host) -> str:
+    """The unit's cgroup below the root of each tree."""
+    return f"{host.manager.control_group.rstrip('/')}{slice_path(slice_of(spec, host))}/{unit}"
+
+
+def is_managed(tree: Hierarchy) -> bool:
+    """systemd makes the unit's group in this tree."""
+    return tree.version == 2 or (not MANAGED_V1.isdisjoint(tree.controllers) and tree.controllers != ("cpuacct",))
+
+
+def placed(host: Host, cgroup: str, *, enabled: tuple[str, ...] = ()) -> Host:
+    """The host as seen from inside the unit: new cgroups are made below ``cgroup`` where systemd manages the tree.
+
+    :param enabled: v2: controllers that its children have already.
+    """
+    return host._replace(hierarchies=tuple(_placed(tree, host, cgroup, enabled) if is_managed(tree) else tree
+                                           for tree in host.hierarchies))
+
+
+def _placed(tree: Hierarchy, host: Host, cgroup: str, enabled: tuple[str, ...]) -> Hierarchy:
+    usable = tree.controllers
+    if tree.version == 2:
+        usable = tuple(name for name in usable if name in host.manager.controllers)
+    return tree._replace(parent=cgroup, reason="", usable=usable,
+                         enable=((cgroup, enabled),) if tree.version == 2 else ())
+
+
+def common(spec: Spec, host: Host, name: str, *, delegate: bool) -> Iterator[Property]:
+    """The properties of every unit of ours, whatever its limits are."""
+    yield text("Description", f"sandbox {name}")
+    yield text("Slice", slice_of(spec, host))
+    # What is left of a failed unit would keep its name; everything worth knowing is read before it ends.
+    yield text("CollectMode", "inactive-or-failed")
+    yield number("TimeoutStopUSec", max(round(spec.stop_timeout * 1_000_000), 1_000_000))
+    for controller in ("CPU", "Memory", "Tasks", "IO"):
+        yield switch(f"{controller}Accounting")
+    if delegate:
+        yield switch("Delegate")
+
+
+def oom_policy(kind: str, host: Host) -> Iterator[Property]:
+    """The kernel kills as it does without systemd: the default would stop the whole unit after the first kill."""
+    if kind == "service" or host.manager.version >= 253:
+        yield text("OOMPolicy", "continue")
+
+
+def tell(found: Iterable[Property], realises: str = "") -> Iterator[Step]:
+    """A step per property; the call that starts the unit carries them all."""
+    for one in found:
+        yield Step(op="property", args=(one.name, one.signature, *one.words), phase=Phase.PREPARE, realises=realises)
+
+
+def start(unit: str, host: Host, *processes: str) -> Step:
+    """Start the scope.
+
+    :param processes: ``guard``, ``init``: a scope is made around processes that exist.
+    """
+    return Step(op="start_unit", args=(_manager(host), unit, *processes), phase=Phase.PREPARE)
+
+
+def start_service(unit: str, host: Host) -> Step:
+    """Start the service, whose main process becomes the guard."""
+    return Step(op="start_service", args=(_manager(host), unit), phase=Phase.SPAWN)
+
+
+def stop(unit: str, host: Host) -> Step:
+    """See to it that the unit is gone."""
+    return Step(op="stop_unit", args=(_manager(host), unit), phase=Phase.CLEANUP)
+
+
+def split(host: Host, cgroup: str) -> Iterator[Step]:
+    """v2: a cgroup with processes in it cannot have children with controllers (cgroups(7)), so they move below."""
+    for tree in host.hierarchies:
+        if tree.version == 2:
+            there = f"{tree.mount}{cgroup}/{PROCESSES}"
+            yield Step(op="split", args=(tree.mount + cgroup, there), phase=Phase.PREPARE)
+
+
+def enable(host: Host, cgroup: str) -> Iterator[Step]:
+    """v2: give the children of ``cgroup`` every controller there is."""
+    for tree in host.hierarchies:
+        if tree.version == 2 and tree.usable:
+            yield Step(op="enable", args=(tree.mount + cgroup, *tree.usable), phase=Phase.PREPARE)
+
+
+def tell_init() -> Step:
+    """Learn the process id of the init, which the scope is made around."""
+    return Step(op="tell_init", phase=Phase.SPAWN, where=Where.GUARD)
+
+
+def hold() -> Step:
+    """Keep the unit's cgroup until it was read: systemd removes an empty one at once."""
+    return Step(op="hold", phase=Phase.ENTER, where=Where.INIT)
+
+
+def in_cgroup(tree: Hierarchy, cgroup: str) -> Step:
+    """The workload looks for itself whether it is where it should be."""
+    controllers = ",".join(tree.controllers) if tree.version == 1 else ""
+    return Step(op="in_cgroup", args=(f"{controllers}:{cgroup}",), phase=Phase.ATTACH, where=Where.WORKLOAD)
+
+
+def _manager(host: Host) -> str:
+    return "user" if host.manager.user else "system"

@@ -1,0 +1,219 @@
+"""What a sandbox is to systemd: a unit with the asked properties, there for as long as the run, gone afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from machine import eventually, holders
+from program import Program, names, python
+
+pytestmark = pytest.mark.requires("systemd")
+
+MANAGER = [] if os.geteuid() == 0 else ["--user"]
+NO_SUCH_UNIT = 4
+"""What ``systemctl status`` exits with, by the LSB's rules."""
+
+
+def systemctl(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["systemctl", *MANAGER, *words], capture_output=True, text=True, check=False)
+
+
+def shown(unit: str, *properties: str) -> dict[str, str]:
+    done = systemctl("show", unit, *(f"-p{name}" for name in properties))
+    return dict(line.split("=", 1) for line in done.stdout.splitlines())
+
+
+def status(unit: str) -> int:
+    return systemctl("status", unit).returncode
+
+
+@pytest.fixture
+def kind(sandbox: Program) -> str:
+    return "service" if sandbox.driver == "service" else "scope"
+
+
+UNITS = pytest.mark.only("systemd", "service", "delegated")
+
+
+WAIT = ("--", "sh", "-c", "echo up; read line")
+
+
+@UNITS
+def test_the_unit_has_the_limits(sandbox: Program, kind: str) -> None:
+    with sandbox.start("-m", "64m", "--cpus", "0.5", "--pids-limit", "20", *WAIT) as running:
+        running.read_line()
+        unit = f"sandbox-{running.name}.{kind}"
+        found = shown(unit, "MemoryMax", "CPUQuotaPerSecUSec", "TasksMax", "NeedDaemonReload", "ActiveState",
+                      "Delegate")
+        assert (found["ActiveState"], found["NeedDaemonReload"]) == ("active", "no")
+        if sandbox.driver == "delegated":
+            assert (found["Delegate"], found["MemoryMax"]) == ("yes", "infinity")
+        else:
+            assert found["MemoryMax"] == str(64 << 20)
+            assert found["CPUQuotaPerSecUSec"] == "500ms"
+            assert found["TasksMax"] == str(20 + holders(sandbox.driver))
+        done = running.finish(b"\n")
+    assert done.code == 0, done.err
+    assert status(unit) == NO_SUCH_UNIT
+
+
+@UNITS
+def test_gone_after_an_oom_kill_and_the_name_is_free(sandbox: Program, kind: str) -> None:
+    name = names()
+    eat = python("b = bytearray(b'x' * (200 << 20))")
+    for _ in range(3):
+        done = sandbox("-m", "32m", "--swap-max", "0", *eat, name=name) if _swap() else sandbox("-m", "32m", *eat,
+                                                                                             name=name)
+        assert (done.code, done.report["outcome"]) == (137, "oom"), done.err
+        assert status(f"sandbox-{name}.{kind}") == NO_SUCH_UNIT
+
+
+def _swap() -> bool:
+    return len(Path("/proc/swaps").read_text().splitlines()) > 1
+
+
+@pytest.mark.only("systemd", "delegated")
+def test_a_living_unit_of_that_name_is_somebody_elses(sandbox: Program, kind: str) -> None:
+    unit = f"sandbox-foreign-{os.getpid()}.scope"
+    with subprocess.Popen(["systemd-run", *MANAGER, "--scope", "-q", f"--unit={unit}", *WAIT], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as foreign:
+        assert foreign.stdin is not None and foreign.stdout is not None
+        foreign.stdout.readline()
+        done = sandbox("-m", "64m", "--unit", unit, "--", "true")
+        assert done.code == 125
+        assert unit in done.err
+        assert foreign.poll() is None
+        assert shown(unit, "ActiveState") == {"ActiveState": "active"}
+        foreign.stdin.close()
+    systemctl("stop", unit)
+
+
+@pytest.mark.only("service")
+def test_what_is_left_of_a_failed_unit_is_no_hindrance(sandbox: Program) -> None:
+    unit = f"sandbox-failed-{os.getpid()}"
+    assert subprocess.run(["systemd-run", *MANAGER, "-q", "--wait", f"--unit={unit}", "false"], check=False).returncode
+    assert shown(f"{unit}.service", "ActiveState") == {"ActiveState": "failed"}
+    assert sandbox("-m", "64m", "--unit", unit, "--", "true").code == 0
+    systemctl("reset-failed", f"{unit}.service")
+
+
+@UNITS
+def test_commands_that_end_at_once(sandbox: Program) -> None:
+    for _ in range(10):
+        done = sandbox("-m", "64m", "--", "true")
+        assert (done.code, done.report["outcome"]) == (0, "exited"), done.err
+
+
+@UNITS
+def test_the_slice(sandbox: Program) -> None:
+    with sandbox.start("--slice", "sandboxtest-a.slice", "-m", "64m", "--", "sh", "-c",
+                       "cat /proc/self/cgroup; read line") as running:
+        line = running.read_line()
+        assert b"/sandboxtest.slice/sandboxtest-a.slice/" in line + running.process.stdout.readline()  # type: ignore
+        assert running.finish(b"\n").code == 0
+    systemctl("stop", "sandboxtest.slice")
+
+
+@UNITS
+def test_any_property(sandbox: Program, kind: str) -> None:
+    flags = ("--property", "CPUWeight=50", "--property", "Documentation=https://example.org")
+    with sandbox.start(*flags, *WAIT) as running:
+        running.read_line()
+        found = shown(f"sandbox-{running.name}.{kind}", "CPUWeight", "Documentation")
+        assert found == {"CPUWeight": "50", "Documentation": "https://example.org"}
+        assert running.finish(b"\n").code == 0
+
+
+@pytest.mark.parametrize("text", ["NoSuchProperty=1", "MemoryMax=lots", "CPUWeight=10001x", "memorymax=1"])
+@UNITS
+def test_bad_properties(sandbox: Program, text: str) -> None:
+    done = sandbox("--property", text, "--", "true", report=False)
+    assert done.code == 2, done.err
+    assert text.partition("=")[0] in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+@UNITS
+def test_limits_survive_reloads_and_a_reexec(sandbox: Program, kind: str) -> None:
+    count = 20
+    with ExitStack() as stack:
+        runs = [stack.enter_context(sandbox.start("-m", "64m", "--cpus", "0.5", "--pids-limit", "30", "--", "sh", "-c",
+                                                  f"echo up; read line; exit {number}")) for number in range(count)]
+        for run in runs:
+            assert run.read_line() == b"up\n"
+        units = [f"sandbox-{run.name}.{kind}" for run in runs]
+        for number in range(10):
+            assert systemctl("daemon-reload").returncode == 0
+            subprocess.run(["systemd-run", *MANAGER, "--scope", "-q", "-p", f"CPUWeight={100 + number}", "true"],
+                           check=True)
+        assert systemctl("daemon-reexec").returncode == 0
+        assert eventually(lambda: systemctl("is-system-running").stdout.strip() in ("running", "degraded"), seconds=30)
+        needs = [shown(unit, "NeedDaemonReload")["NeedDaemonReload"] for unit in units]
+        assert needs == ["no"] * count
+        done = [run.finish(b"\n") for run in runs]
+    assert [one.code for one in done] == list(range(count)), [one.err for one in done]
+    assert all(row["enforced"] for one in done for row in one.report["limits"])
+    assert [status(unit) for unit in units] == [NO_SUCH_UNIT] * count
+
+
+@UNITS
+def test_starting_while_systemd_reloads(sandbox: Program) -> None:
+    with subprocess.Popen(["sh", "-c", f"while systemctl {' '.join(MANAGER)} daemon-reload; do :; done"],
+                          stderr=subprocess.DEVNULL) as storm:
+        try:
+            with ThreadPoolExecutor(2) as pool:
+                done = list(pool.map(lambda code: sandbox("-m", "64m", "--", "sh", "-c", f"exit {code}"), range(10)))
+        finally:
+            storm.kill()
+    assert [one.code for one in done] == list(range(10)), [one.err for one in done]
+
+
+@pytest.mark.only("systemd", "service")
+def test_a_command_outside_its_cgroup_never_starts(sandbox: Program, tmp_path: Path) -> None:
+    """Break the prediction of where systemd makes the unit: the run must be refused, before the execve."""
+    started = tmp_path / "started"
+    code = f"""
+import sandbox
+from sandbox.drivers import unit
+unit.in_cgroup = lambda tree, cgroup, real=unit.in_cgroup: real(tree, cgroup + "x")
+sandbox.run(["touch", {str(started)!r}], memory="64m", driver="systemd", unit_type={
+    'service' if sandbox.driver == 'service' else 'scope'!r})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "would not have been in" in done.stderr
+    assert not started.exists()
+
+
+LITERAL = ["$HOME", "${X}", "%n", "%%", "$$", ";", '"', "'", "a\nb", "", "-x", "--", "\\", "*", "\udcff\udcfe",
+           "\u00e4"]
+
+
+def test_arguments_arrive_as_they_are(sandbox: Program) -> None:
+    code = "import os, sys; sys.stdout.buffer.write(b'\\0'.join(map(os.fsencode, sys.argv[1:])))"
+    done = sandbox("--", sys.executable, "-I", "-S", "-c", code, *LITERAL)
+    assert done.code == 0, done.err
+    assert [os.fsdecode(word) for word in done.out.split(b"\0")] == LITERAL
+
+
+def test_flags_for_another_driver_are_refused(sandbox: Program) -> None:
+    strange = {"cgroupfs": ["--slice", "x.slice"], "delegated": ["--unit-type", "service"]}
+    done = sandbox(*strange.get(sandbox.driver, ["--cgroup-parent", "/x"]), "--", "true", report=False)
+    assert done.code == 125
+    assert "means nothing to the" in done.err
+
+
+@UNITS
+def test_the_report_names_the_driver(sandbox: Program, kind: str) -> None:
+    with sandbox.start("-m", "64m", *WAIT) as running:
+        running.read_line()
+        group = shown(f"sandbox-{running.name}.{kind}", "ControlGroup")["ControlGroup"]
+        done = running.finish(b"\n")
+    assert done.report["driver"] == ("delegated" if sandbox.driver == "delegated" else "systemd")
+    assert f"{group}/" in json.dumps(done.report["limits"])
