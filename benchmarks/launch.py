@@ -3,16 +3,16 @@
 Every launch is from the call to the death of the command with everything removed again. The library launches make
 cgroups with a memory, a CPU and a task limit, read the limits back, and read the usage at the end.
 
-Two groups take turns: what is over in two milliseconds, and what takes longer. A program that runs for tens of them
+Groups take turns: what is over in two milliseconds, and what takes longer. A program that runs for tens of them
 leaves the processor's caches cold and the kernel busy with taking down its cgroups and network namespaces, which would
 be counted against whoever comes next.
 
-Other programs get pipes as standard streams: crun changes the owner of what it is given.
+Where systemd runs, its two drivers are measured beside the cgroupfs driver and beside systemd-run. A Launcher that is
+kept open has the connection and the delegated unit, so that they are not counted.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -23,25 +23,34 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from timing import Budget, arguments, interleave, median, save, show
+from timing import Budget, Values, arguments, interleave, median, save, show
+
+from sandbox.errors import SandboxError
+from sandbox.teach import bench_programs
+from sandbox.teach.bench_launch import Streams
 
 TRUE = "/bin/true"
+WITH_SYSTEMD = os.path.isdir("/run/systemd/system")
 LIMITS = ("-m", "512m", "--cpus", "1", "--pids-limit", "64")
 BWRAP = "bwrap --unshare-all --ro-bind / / --proc /proc --dev /dev"
 BARE = "python3 -S -I -c pass"
 PROGRAM = "sandbox run, 3 limits"
-LIBRARY = {"library, 3 limits": (0, 0), "library, 3 limits, 300 MB parent": (300, 0),
-           "library, 3 limits, 32-thread parent": (0, 32)}
+PLAIN = "library, 3 limits"
+LIBRARY = {PLAIN: (0, 0), "library, 3 limits, 300 MB parent": (300, 0), "library, 3 limits, 32-thread parent": (0, 32)}
+SCOPE, DELEGATED = f"{PLAIN}, systemd scope", f"{PLAIN}, delegated"
+BESIDE = f"{PLAIN}, beside delegated"
+SYSTEMD_RUN = "systemd-run --scope, 3 limits"
+PROPERTIES = ("-pMemoryMax=512M", "-pCPUQuota=100%", "-pTasksMax=64")
 
 WORKER = """
 import sandbox, sys, threading, time
-megabytes, threads = map(int, sys.argv[1:])
+driver, megabytes, threads = sys.argv[1], *map(int, sys.argv[2:])
 ballast = bytearray(megabytes << 20)
 for position in range(0, len(ballast), 4096):
     ballast[position] = 1
 for _ in range(threads - 1):
     threading.Thread(target=threading.Event().wait, daemon=True).start()
-with sandbox.Launcher() as launcher:
+with sandbox.Launcher(driver=driver) as launcher:
     for _ in sys.stdin:
         begin = time.perf_counter()
         report = launcher.run(["/bin/true"], memory="512M", cpus=1, pids_limit=64)
@@ -60,7 +69,7 @@ launch = spawn(sys.argv[2:])
 for _ in sys.stdin:
     print(launch(), flush=True)
 """
-WITHOUT_UNIFIED = ("unshare", "--mount", "sh", "-c", 'umount /sys/fs/cgroup/unified; exec "$@"', "sh")
+WITHOUT_UNIFIED = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/fs/cgroup/unified; exec "$@"', "sh")
 
 
 @contextmanager
@@ -84,27 +93,9 @@ def worker(argv: list[str]) -> Iterator[Callable[[], float]]:
 
 
 def spawn(argv: list[str]) -> Callable[[], float]:
-    """Milliseconds from posix_spawn(3) of ``argv`` to its death, with pipes as standard streams."""
-    path = shutil.which(argv[0]) or argv[0]
-
-    def launch() -> float:
-        pipes = [os.pipe() for _ in range(3)]
-        ends = [pipes[0][0], pipes[1][1], pipes[2][1]]
-        actions = [(os.POSIX_SPAWN_DUP2, end, number) for number, end in enumerate(ends)]
-        begin = time.perf_counter()
-        pid = os.posix_spawn(path, argv, os.environ, file_actions=actions)
-        status = os.waitpid(pid, 0)[1]
-        cost = time.perf_counter() - begin
-        for end in ends[1:]:
-            os.close(end)
-        words = os.read(pipes[2][0], 2000)
-        for fd in {fd for pipe in pipes for fd in pipe} - set(ends[1:]):
-            os.close(fd)
-        if status:
-            raise OSError(f"{' '.join(argv)}: status {status}: {os.fsdecode(words)}")
-        return cost * 1000
-
-    return launch
+    """Milliseconds from posix_spawn(3) of ``argv`` to its death."""
+    launch = bench_programs.spawn(argv, Streams())
+    return lambda: launch().total * 1000
 
 
 def by_subprocess() -> float:
@@ -114,22 +105,35 @@ def by_subprocess() -> float:
     return (time.perf_counter() - begin) * 1000
 
 
+def library(driver: str, megabytes: int = 0, threads: int = 0) -> list[str]:
+    """A process that launches through the library."""
+    return [sys.executable, "-c", WORKER, driver, str(megabytes), str(threads)]
+
+
 def runtime(name: str, directory: Path) -> list[str]:
-    """The command line of an OCI runtime with the host's ``/usr`` as root file system and no limits."""
-    bundle = directory / name
-    root = bundle / "root"
-    root.mkdir(parents=True)
-    for entry in ("bin", "lib", "lib64"):
-        (root / entry).symlink_to(f"usr/{entry}")
-    for entry in ("usr", "proc", "dev", "sys"):
-        (root / entry).mkdir()
-    subprocess.run([name, "spec"], cwd=bundle, check=True, stdin=subprocess.PIPE)
-    config = json.loads((bundle / "config.json").read_text())
-    config["process"] |= {"args": [TRUE], "terminal": False}
-    config["root"] = {"path": str(root), "readonly": True}
-    config["mounts"].append({"destination": "/usr", "type": "none", "source": "/usr", "options": ["bind", "ro"]})
-    (bundle / "config.json").write_text(json.dumps(config))
+    """The command line of an OCI runtime with the host's own directories as root file system and no limits."""
+    bundle = bench_programs.bundle(name, directory / name, [TRUE])
     return [name, "run", "--bundle", str(bundle), f"sandbox-benchmark-{os.getpid()}"]
+
+
+def through_systemd(stack: ExitStack) -> dict[str, Callable[[], float]]:
+    """What asks systemd for a unit each time."""
+    if not WITH_SYSTEMD:
+        print("left out: systemd and delegated: systemd is not running", file=sys.stderr)
+        return {}
+    return {SCOPE: stack.enter_context(worker(library("systemd"))),
+            SYSTEMD_RUN: spawn(["systemd-run", "--scope", "--quiet", "--collect", *PROPERTIES, TRUE])}
+
+
+def delegated(rounds: int) -> tuple[Values, Values]:
+    """Launches below a delegated unit, beside those without.
+
+    Not in turns with the others: such a unit keeps controllers enabled, which makes scopes cheaper for systemd.
+    """
+    with ExitStack() as stack:
+        drivers = {BESIDE: "cgroupfs", DELEGATED: "delegated"}
+        return interleave({name: stack.enter_context(worker(library(driver))) for name, driver in drivers.items()},
+                          rounds)
 
 
 def peers(directory: Path, stack: ExitStack) -> dict[str, Callable[[], float]]:
@@ -140,7 +144,7 @@ def peers(directory: Path, stack: ExitStack) -> dict[str, Callable[[], float]]:
     if shutil.which("runc"):
         candidates["runc run, no limits"] = spawn(runtime("runc", directory))
     if shutil.which("crun"):
-        # It refuses to run where cgroup v1 and v2 are mounted side by side, so it does not get to see v2 there.
+        # It refuses to run where cgroup v1 and v2 are mounted side by side: an empty directory hides v2 from it.
         hybrid = WITHOUT_UNIFIED if os.path.ismount("/sys/fs/cgroup/unified") else ()
         command = [*hybrid, sys.executable, "-c", PEER_WORKER, str(Path(__file__).parent), *runtime("crun", directory)]
         candidates["crun run, no limits"] = stack.enter_context(worker(command))
@@ -149,7 +153,7 @@ def peers(directory: Path, stack: ExitStack) -> dict[str, Callable[[], float]]:
         try:
             launch()
             found[name] = launch
-        except OSError as error:
+        except (OSError, SandboxError) as error:
             print(f"left out: {error}", file=sys.stderr)
     return found
 
@@ -160,6 +164,11 @@ def budgets(values: dict[str, list[float]]) -> list[Budget]:
     if BWRAP in values:
         bound = 0.8 * median(values[BWRAP])
         found += [Budget(f"{name} <= 0.8 x bwrap", median(values[name]), bound, "ms") for name in LIBRARY]
+    if SCOPE in values:
+        found += [Budget(f"{SCOPE} <= 0.5 x systemd-run --scope", median(values[SCOPE]),
+                         0.5 * median(values[SYSTEMD_RUN]), "ms"),
+                  Budget(f"{DELEGATED} <= 1.1 x cgroupfs", median(values[DELEGATED]), 1.1 * median(values[BESIDE]),
+                         "ms")]
     bound = 12 * median(values[BARE])
     return [*found, Budget(f"{PROGRAM} <= 12 x {BARE}", median(values[PROGRAM]), bound, "ms")]
 
@@ -180,18 +189,19 @@ def main() -> None:
         short = {
             f"posix_spawn {TRUE}": spawn([TRUE]),
             f"subprocess {TRUE}": by_subprocess,
-            **{name: stack.enter_context(worker([sys.executable, "-c", WORKER, *map(str, shape)]))
-               for name, shape in LIBRARY.items()},
+            **{name: stack.enter_context(worker(library("cgroupfs", *shape))) for name, shape in LIBRARY.items()},
+            **through_systemd(stack),
             **{name: launch for name, launch in others.items() if name == BWRAP},
         }
         long = {
             BARE: spawn([os.path.realpath(sys.executable), "-S", "-I", "-c", "pass"]),
-            PROGRAM: spawn([str(program), "run", *LIMITS, "--", TRUE]),
+            PROGRAM: spawn([str(program), "run", "--driver", "cgroupfs", *LIMITS, "--", TRUE]),
             **{name: launch for name, launch in others.items() if name != BWRAP},
         }
-        values, first = interleave(short, options.rounds)
-        for found, more in zip((values, first), interleave(long, options.rounds), strict=True):
-            found.update(more)
+        found = [interleave(short, options.rounds), interleave(long, options.rounds)]
+    if WITH_SYSTEMD:
+        found.append(delegated(options.rounds))
+    values, first = ({name: row for part in parts for name, row in part.items()} for parts in zip(*found, strict=True))
     assert owner("/dev/null") == before, "another program changed the machine's /dev/null"
     kept = budgets(values)
     show(f"Launch of {TRUE}, {options.rounds} rounds", "ms", values, kept, first)

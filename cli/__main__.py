@@ -65,6 +65,8 @@ def explain(
                                              help="for another machine: its saved `sandbox info --json`")] = None,
     format: Annotated[str, typer.Option(metavar="text|sh", show_default=False,
                                         help="sh: as commands to type by hand")] = "text",
+    export: Annotated[str | None, typer.Option(metavar="TOOL", show_default=False, help=(
+        "the same for systemd-run, unit, docker, podman, oci, k8s or sh"))] = None,
     show_env: Annotated[bool, typer.Option("--show-env", show_default=False,
                                            help="print the variables' values too")] = False,
     **wishes: Any,
@@ -73,8 +75,38 @@ def explain(
     spec = _spec(argv, profile, wishes)
     from .explain import explain
 
-    explain(spec, host_file=host, format="json" if json else format, show_env=show_env)
+    explain(spec, host_file=host, format="json" if json else format, export=export, show_env=show_env)
     return 0
+
+
+def compare(
+    argv: Argv = None,
+    profile: Profile = None,
+    drivers: Annotated[str, typer.Option(metavar="NAME,...", rich_help_panel="Comparison", show_default=False, help=(
+        "which ones: cgroupfs, systemd, systemd-service, delegated, none"))] = "",
+    no_run: Annotated[bool, typer.Option("--no-run", rich_help_panel="Comparison", show_default=False,
+                                         help="compare the plans only")] = False,
+    lab: Annotated[bool, typer.Option("--lab", rich_help_panel="Comparison", show_default=False,
+                                      help="in a container lab, as where no systemd runs")] = False,
+    json: Annotated[bool, typer.Option("--json", rich_help_panel="Report", show_default=False,
+                                       help="machine-readable, on stdout")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", rich_help_panel="Report", show_default=False,
+                                           help="as Markdown tables")] = False,
+    html: Annotated[str | None, typer.Option(metavar="FILE", rich_help_panel="Report", show_default=False,
+                                             help="write a page with tables, trees and plots")] = None,
+    **wishes: Any,
+) -> int:
+    """Run COMMAND under several drivers, and show side by side what each is told, what holds, and what it believes.
+
+    Takes the flags of `run`. The command's output is thrown away; systemd is reloaded once for each driver. The exit
+    code is 0 when the command ran under each, however it ended.
+    """
+    if wishes.get("driver"):
+        raise SpecError("--driver names one driver", field="driver", hint="sandbox compare --drivers cgroupfs,systemd")
+    from .compare import compare
+
+    return compare(argv or [], _merged(profile, wishes), drivers=drivers, run=not no_run, lab=lab, json=json,
+                   markdown=markdown, html=html)
 
 
 def info(json: Json = False) -> int:
@@ -110,16 +142,23 @@ def gc(json: Json = False) -> int:
 
 
 def _spec(argv: list[str] | None, profile: str | None, wishes: dict[str, Any]) -> Spec:
-    from sandbox import config
     from sandbox.options import make_spec
+
+    return make_spec(argv or [], **_merged(profile, wishes))
+
+
+def _merged(profile: str | None, wishes: dict[str, Any]) -> dict[str, Any]:
+    """The wishes of the files, and over them those of the command line."""
+    from sandbox import config
 
     merged = config.defaults(os.environ, profile)
     # A flag that was not given is None, or an empty list if it can be repeated.
     config.overlay(merged, {name: value for name, value in wishes.items() if value not in (None, [])})
-    return make_spec(argv or [], **merged)
+    return merged
 
 
-COMMANDS: dict[str, Callable[..., int]] = {"run": run, "explain": explain, "info": info, "gc": gc}
+COMMANDS: dict[str, Callable[..., int]] = {"run": run, "explain": explain, "compare": compare, "info": info, "gc": gc}
+WITH_FLAGS = (run, explain, compare)
 
 
 def application(word: str) -> typer.Typer:
@@ -128,13 +167,15 @@ def application(word: str) -> typer.Typer:
     app.callback()(root)
     for name in (word,) if word in COMMANDS else COMMANDS:
         command = COMMANDS[name]
-        if command in (run, explain):
+        if command in WITH_FLAGS:
             app.command(name, cls=GroupedHelp, context_settings=COMMAND_FIRST)(with_flags(command))
         else:
             app.command(name)(command)
     if word not in COMMANDS:
-        from . import lab
+        from . import bench, conflict, lab
 
+        app.command("bench", cls=GroupedHelp, context_settings=COMMAND_FIRST)(with_flags(bench.bench))
+        app.command("conflict")(conflict.conflict)
         app.add_typer(lab.app, name="lab")
     return app
 

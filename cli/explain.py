@@ -8,13 +8,15 @@ from sandbox.host import Host, from_json
 from sandbox.spec import Spec
 from sandbox.steps import Plan, masked
 
-from .messages import emit, emit_json
+from .messages import emit, emit_json, escaped, say
 
 FORMATS = ("text", "sh", "json")
 
 
-def explain(spec: Spec, *, host_file: str | None, format: str, show_env: bool) -> None:
+def explain(spec: Spec, *, host_file: str | None, format: str, export: str | None, show_env: bool) -> None:
     """Compile ``spec`` and print the plan.
+
+    :param export: print what corresponds to it for another tool instead; what is lost goes to stderr.
 
     :param host_file: a saved ``sandbox info --json``; None for this machine.
     :param format: one of :data:`FORMATS`.
@@ -25,6 +27,14 @@ def explain(spec: Spec, *, host_file: str | None, format: str, show_env: bool) -
         raise SpecError(f"--format: {format!r} is neither text nor sh", field="format", hint="--format sh")
     host = probe_for(spec) if host_file is None else load_host(host_file)
     plan, _ = compile_plan(spec, host, name="example")
+    if export is not None:
+        from sandbox.teach.export import export as translate
+
+        found = translate(export, spec, host, plan if show_env else without_values(plan))
+        emit(found.text.rstrip("\n"))
+        for one in found.lost:
+            say(f"sandbox: lost in translation: {escaped(one)}")
+        return
     if format == "sh":
         from sandbox.teach.shell import script
 

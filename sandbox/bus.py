@@ -253,7 +253,8 @@ class Bus:
         return str(self.get("", "Manager", "ControlGroup")) or "/"
 
     def start(self, unit: str, properties: Sequence[Property]) -> None:
-        """Start a transient unit, and return when it is up. When that fails it is not left behind.
+        """Start a transient unit, and return when it is up. When that fails it is not left behind, except that systemd
+        may yet start it after giving no answer in time: end its processes then.
 
         What is left of a failed unit of this name is forgotten. When the connection drops meanwhile, the unit is
         looked for, and started again only if it is not there with our process in it.
@@ -268,7 +269,7 @@ class Bus:
             try:
                 result = link.wait(self._accepted(link, unit, call))
             except TimeoutError:
-                with suppress(TimeoutError, ConnectionError):  # for whenever systemd wakes up
+                with suppress(TimeoutError, ConnectionError):  # a message bus delivers this whenever systemd wakes up
                     link.until = time.monotonic() + 1
                     link.send(SYSTEMD, ROOT, MANAGER, "StopUnit", "ss", (unit, "replace"), reply=False)
                 raise
@@ -326,9 +327,8 @@ class Bus:
 
     def signatures(self, kind: str) -> dict[str, str]:
         """The D-Bus signature of each property that a ``scope`` or ``service`` has, by the bus's own introspection."""
-        path = object_path(f"init.{kind}")  # for a service that is not there systemd shows an empty one
-        return declared(self._do(f"introspect a {kind}", lambda link, _: link.ask(
-            SYSTEMD, path, f"{DBUS}.Introspectable", "Introspect"))[0], kind)
+        call = (object_path(f"init.{kind}"), f"{DBUS}.Introspectable", "Introspect")  # an empty service is shown, too
+        return declared(self._do(f"introspect a {kind}", lambda link, _: link.ask(SYSTEMD, *call))[0], kind)
 
     def call(self, method: str, signature: str = "", *args: object) -> tuple[object, ...]:
         """Call a method of the manager, e.g. ``Reload``; once more whenever the connection drops, except that this is
@@ -370,7 +370,7 @@ def _connect(user: bool, until: float, *, again: bool = False) -> Link:
                 return Link(address, private=private, until=until)
             except OSError as error:
                 failures[address] = error
-        deaf = isinstance(next(iter(failures.values())), ConnectionRefusedError)
+        deaf = isinstance(next(iter(failures.values())), ConnectionError)
         if not (again or deaf) or time.monotonic() > until or not os.path.isdir("/run/systemd/system"):
             raise _unreachable(user, failures)
         time.sleep(RETRY)

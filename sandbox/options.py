@@ -183,9 +183,11 @@ def parse_unit_type(text: str, flag: str) -> str:
 def parse_unit(text: str, flag: str) -> str:
     """A unit's name, with or without ``.scope`` or ``.service`` (systemd.unit(5)).
 
-    :raises SpecError: when it has other characters, another suffix, or is too long.
+    :raises SpecError: when it has other characters, another suffix, is too long, or is the scope of systemd itself.
     """
     stem = text.removesuffix(".scope").removesuffix(".service")
+    if stem == "init":
+        raise units.refuse(text, flag, "is systemd's own", "build.scope")
     if not re.fullmatch(r"[A-Za-z0-9:_.\\-]{1,200}", stem) or stem.endswith(UNIT_SUFFIXES) or stem[0] == ".":
         raise units.refuse(text, flag, "is not the name of a scope or service", "build.scope")
     return text

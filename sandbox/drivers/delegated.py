@@ -52,7 +52,8 @@ def unit_plan(spec: Spec, host: Host, name: str) -> tuple[Plan, str]:
     cgroup = unit.cgroup_of(scope, spec, host)
     inside = unit.placed(host, cgroup)
     steps = (*process.hold(host, name=name, unit=scope), *_delegate(scope, cgroup, spec, inside, name, ("guard",)),
-             *unit.enable(inside, cgroup), *process.cleanup(host, name=name, cgroups=(), unit=scope), unit.stop(scope, host))
+             *unit.enable(inside, cgroup), *process.cleanup(host, name=name, cgroups=(), unit=scope),
+             unit.stop(scope, host))
     return Plan(driver=driver.name, name=name, steps=steps), cgroup
 
 

@@ -1,0 +1,77 @@
+"""``sandbox bench``: launches measured, on the command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from sandbox.errors import SpecError
+from sandbox.teach.bench_phases import PHASES
+
+from .messages import emit, emit_json
+
+Argv = Annotated[list[str] | None, typer.Argument(metavar="[COMMAND [ARG]...]", show_default=False)]
+
+
+def bench(
+    argv: Argv = None,
+    drivers: Annotated[str, typer.Option(metavar="NAME,...", rich_help_panel="Measurement", show_default=False, help=(
+        "cgroupfs, delegated, systemd, systemd-service, none; else all that can be used here"))] = "",
+    rounds: Annotated[int, typer.Option("--rounds", "-n", metavar="N", min=1, rich_help_panel="Measurement",
+                                        help="launches of each (100)", show_default=False)] = 100,
+    peers: Annotated[bool, typer.Option("--peers", rich_help_panel="Measurement", show_default=False, help=(
+        "also whole programs: sandbox run, systemd-run, crun, runc, bwrap"))] = False,
+    json: Annotated[str | None, typer.Option("--json", metavar="FILE|-", rich_help_panel="Report", show_default=False,
+                                             help="write every time there, as hyperfine does; - is stdout")] = None,
+    **wishes: Any,
+) -> int:
+    """Measure what launching COMMAND (true) costs under each driver, part by part. Takes the flags of `run`."""
+    for name in ("driver", "unit_type"):
+        if wishes.get(name):
+            raise SpecError(f"--{name.replace('_', '-')}: a benchmark compares them all", field=name,
+                            hint="choose with --drivers, e.g. --drivers cgroupfs,systemd-service")
+    from sandbox.teach import bench, bench_table
+
+    given = _merged(wishes)
+    if json is not None and json != "-":
+        from sandbox.report import check_target
+
+        check_target(json)
+    names = [name.strip() for name in drivers.split(",") if name.strip()]
+    result = bench.bench(argv or ["true"], given, drivers=names, rounds=rounds, program=_program() if peers else ())
+    if json != "-":
+        emit(bench_table.text(result))
+    if json is not None:
+        _write(bench_table.data(result), json)
+    return 0
+
+
+bench.__doc__ = "\n".join([f"{bench.__doc__}\n\n\b", *(f"{name:<9} {text}" for name, text in PHASES.items())])
+
+
+def _merged(wishes: dict[str, Any]) -> dict[str, object]:
+    """What `run` would take from the files and the flags, except for the driver."""
+    from sandbox import config
+
+    merged = config.defaults(os.environ)
+    config.overlay(merged, {name: value for name, value in wishes.items() if value not in (None, [])})
+    return {name: value for name, value in merged.items() if name != "driver"}
+
+
+def _program() -> list[str]:
+    """How we were started ourselves."""
+    script = sys.argv[0]
+    return [script] if os.access(script, os.X_OK) else [sys.executable, "-m", "sandbox_cli"]
+
+
+def _write(value: object, path: str) -> None:
+    import json
+
+    if path == "-":
+        emit_json(value)
+        return
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1)

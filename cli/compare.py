@@ -1,0 +1,113 @@
+"""``sandbox compare``: the same wish under several drivers, side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from sandbox.drivers import NAMES
+from sandbox.errors import SandboxError, SpecError
+from sandbox.teach.compare import DRIVERS, SERVICE
+
+from .messages import emit, emit_json, escaped, say
+
+if TYPE_CHECKING:
+    from sandbox.teach.compare import Comparison
+
+FAILED = SandboxError.exit_code
+
+
+def compare(argv: Sequence[str], wishes: Mapping[str, object], *, drivers: str, run: bool, lab: bool, json: bool,
+            markdown: bool, html: str | None) -> int:
+    """Compare and show.
+
+    :param wishes: flags of ``run`` by name, as :func:`sandbox.options.make_spec` takes them.
+    :param drivers: their names, with commas between.
+    :param run: run the command under each; else only compile the plans.
+    :param lab: in a container lab, also when systemd runs here.
+    :param html: file for the page.
+    :raises SpecError: a name, a value or the file will not do.
+    :raises SandboxError: no lab can be booted, or the page cannot be written.
+    :return: 0 when the command ran under every driver, however it ended; else 125.
+    """
+    names = _names(drivers)
+    if json and markdown:
+        raise SpecError("--json and --markdown both write to stdout", field="json", hint="give one of them")
+    if html is not None:
+        _check_target(html)
+    found = _collect(argv, wishes, names, run=run, lab=lab)
+    if json:
+        from sandbox.teach.compare import to_data
+
+        emit_json(to_data(found))
+    elif markdown:
+        from sandbox.teach.compare_text import markdown as as_markdown
+
+        emit(as_markdown(found))
+    else:
+        from sandbox.teach.compare_text import show
+
+        show(found, escape=escaped)
+    if html is not None:
+        _write_page(found, html)
+    return FAILED if any(column.problem for column in found.columns) else 0
+
+
+def _collect(argv: Sequence[str], wishes: Mapping[str, object], names: Sequence[str], *, run: bool, lab: bool
+             ) -> Comparison:
+    from sandbox.options import make_spec
+
+    from .lab import Progress
+
+    wishes = {name: value for name, value in wishes.items() if name not in ("driver", "unit_type")}
+    make_spec(argv, **wishes)  # what is malformed is told before a lab is booted
+    if not lab and not _has_systemd() and any(name not in ("cgroupfs", "none") for name in names):
+        say("sandbox: systemd does not run here, so this is compared in a container lab")
+        lab = True
+    with Progress() as progress:
+        if not lab:
+            from sandbox.teach.compare_collect import collect
+
+            return collect(argv, wishes, names, run=run, progress=progress.tell)
+        from sandbox.teach.compare_lab import collect_in_lab
+
+        from .signals import ENDING, PASSED, Signals
+
+        return collect_in_lab(argv, wishes, names, run=run, progress=progress.tell,
+                              signals=lambda: Signals(ENDING | PASSED))
+
+
+def _has_systemd() -> bool:
+    return os.path.isdir("/run/systemd/system")  # sd_booted(3)
+
+
+def _names(drivers: str) -> tuple[str, ...]:
+    from sandbox.options import suggest
+
+    names = tuple(dict.fromkeys(drivers.split(","))) if drivers else DRIVERS
+    known = (*NAMES, SERVICE)
+    for name in names:
+        if name not in known:
+            raise SpecError(f"--drivers: there is no driver {name!r}", field="drivers",
+                            hint=suggest(name, known) or f"use {','.join(known)}")
+    return names
+
+
+def _check_target(path: str) -> None:
+    if os.path.isdir(path) or not os.path.isdir(os.path.dirname(path) or "."):
+        raise SpecError(f"--html: {path!r} is in no directory, or is one", field="html", hint="--html compare.html")
+
+
+def _write_page(found: Comparison, path: str) -> None:
+    import time
+
+    from sandbox.teach.compare_page import document
+
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(document(found, made=time.strftime("%Y-%m-%d %H:%M %Z")))
+    except OSError as error:
+        raise SandboxError(f"cannot write the page to {path}: {error.strerror}",
+                           hint="give --html a file in a directory you may write to") from error
+    say(f"sandbox: the page is in {path}")

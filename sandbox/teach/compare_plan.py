@@ -1,0 +1,92 @@
+"""What of a comparison follows from a plan alone. Pure."""
+
+from __future__ import annotations
+
+from ..spec import flag_of
+from ..steps import Limit, Plan, Step
+from .compare import Reach, Told
+from .explain import arguments
+
+PROCESS = ("rlimit", "deadline", "watch")
+"""Ops that realise a limit without a cgroup's file."""
+
+
+def wishes(plan: Plan) -> tuple[Told, ...]:
+    """What becomes of each wish, in the plan's order; those that are unmet come last."""
+    steps = [step for step in plan.steps if step.realises and step.op != "read_back"]
+    written = _written(plan)
+    taken: dict[str, int] = {}
+    found = []
+    for index, limit in enumerate(plan.limits):
+        if written.get(index):
+            found.append(_told(limit, "file", tuple(_file(step) for step in written[index])))
+        elif limit.files:
+            place = taken.get(limit.realises, 0)
+            told = _properties(limit, steps, place, alone=_is_alone(plan, limit))
+            taken[limit.realises] = place + 1
+            found.append(_told(limit, "property", tuple(map(property_text, told))))
+        else:
+            ours = (step for step in steps if step.realises == limit.realises and step.op in PROCESS)
+            found.append(_told(limit, "process", tuple(f"{step.op} {arguments(step)}" for step in ours)))
+    return (*found, *(Told(realises=one.realises, flag=flag_of(one.realises), asked="", unmet=one.reason)
+                      for one in plan.unmet))
+
+
+def besides(plan: Plan) -> tuple[str, ...]:
+    """The properties that realise no wish: those of every unit of ours."""
+    return tuple(property_text(step) for step in plan.steps if step.op == "property" and not step.realises)
+
+
+def reach(plan: Plan) -> Reach:
+    """How the plan gets there, in numbers."""
+    def count(*ops: str) -> int:
+        return sum(step.op in ops for step in plan.steps)
+
+    enabled = sum(len(step.args) - 1 for step in plan.steps if step.op == "enable")
+    read = sum(len(step.args) - 1 for step in plan.steps if step.op == "read_back")
+    return Reach(cgroups=count("mkdir", "split"), writes=count("write", "inherit") + enabled, reads=read,
+                 properties=count("property"), calls=count("start_unit", "start_service", "stop_unit"))
+
+
+def property_text(step: Step) -> str:
+    """``MemoryMax = 67108864 (t)``: name, value and D-Bus type."""
+    name, signature, *words = map(str, step.args)
+    return f"{name} = {' '.join(words)} ({signature})"
+
+
+def directories(plan: Plan) -> tuple[str, ...]:
+    """The cgroups that take part: those with limits first, then those that only count."""
+    files = (*(file for limit in plan.limits for file in limit.files), *(read.file for read in plan.reads))
+    return tuple(dict.fromkeys(file.rpartition("/")[0] for file in files))
+
+
+def _told(limit: Limit, by: str, words: tuple[str, ...]) -> Told:
+    return Told(realises=limit.realises, flag=flag_of(limit.realises), asked=limit.asked, knob=limit.knob, words=words,
+                by=by, applied=limit.applied, file=limit.files[-1] if limit.files else "", note=limit.note)
+
+
+def _written(plan: Plan) -> dict[int, list[Step]]:
+    """The writes of each limit, by its place in the plan's limits: those that come before it is read back."""
+    found: dict[int, list[Step]] = {}
+    pending: list[Step] = []
+    for step in plan.steps:
+        if step.op == "write" and step.realises:
+            pending.append(step)
+        elif step.op == "read_back":
+            found[int(str(step.args[0]))] = pending
+            pending = []
+    return found
+
+
+def _is_alone(plan: Plan, limit: Limit) -> bool:
+    return sum(one.realises == limit.realises and bool(one.files) for one in plan.limits) == 1
+
+
+def _properties(limit: Limit, steps: list[Step], place: int, *, alone: bool) -> list[Step]:
+    """One limit may take several properties; where several limits realise one wish, each takes one."""
+    found = [step for step in steps if step.op == "property" and step.realises == limit.realises]
+    return found if alone else found[place:place + 1]
+
+
+def _file(step: Step) -> str:
+    return f"{str(step.args[0]).rpartition('/')[2]} = {step.args[1]}"

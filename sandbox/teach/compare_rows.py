@@ -1,0 +1,320 @@
+"""A comparison as tables, one row per wish or figure and one cell per driver: what every way to show it starts from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from ..units import show_size
+from .axis import words
+from .compare import Belief, Column, Comparison, Told
+
+Kind = str
+"""``same``, ``different``, ``unmet``, or nothing where that is no question."""
+TOLD, BESIDES, BELIEFS, LAUNCH = ("What is told, and what the kernel holds", "What else the unit is told",
+                                  "What each manager believes", "How long a launch takes")
+NOTHING = "-"
+"""The cell of a driver that the row is not about."""
+SLACK = 1 << 20
+"""Bytes by which two readings of what is used may differ: they were not taken at the same instant."""
+
+
+class Row(NamedTuple):
+    """One line of the comparison.
+
+    :param cells: one text for each driver, of several lines maybe.
+    :param mark: see :data:`Kind`.
+    :param why: the reason for the mark.
+    """
+
+    label: str
+    cells: tuple[str, ...]
+    mark: Kind = ""
+    why: str = ""
+
+
+class Table(NamedTuple):
+    """Rows under a caption.
+
+    :param explained: a sentence for those who see it for the first time.
+    :param has_why: there is a last column for :attr:`Row.why`.
+    """
+
+    caption: str
+    explained: str
+    rows: tuple[Row, ...]
+    has_why: bool = False
+
+
+def tables(comparison: Comparison) -> tuple[Table, ...]:
+    """All of them; those without rows are left out."""
+    columns = comparison.columns
+    found = (
+        Table(TOLD, "Each limit as its manager is told, then what the kernel's file holds.",
+              tuple(_wishes(columns, ran=comparison.ran)), has_why=True),
+        Table(BESIDES, "Properties that no flag asked for: systemd's defaults would do otherwise.",
+              tuple(_besides(columns))),
+        Table("How it is reached", "Counted in the plans.", tuple(_reach(columns))),
+        Table(BELIEFS, _moment(columns), tuple(_beliefs(columns)), has_why=True),
+        Table("After a daemon-reload", "A command sleeps under the same limits, systemd reloads, another unit comes "
+              "and goes.", tuple(_reload(columns))),
+        Table(LAUNCH, "Medians of launches of `true` under the same limits, taken in turn. systemd's part is in create "
+              "and in teardown.",
+              tuple(_phases(columns))),
+        Table("What the run used", "Read from the kernel's counters at the end.", tuple(_usage(columns))),
+    )
+    return tuple(table for table in found if table.rows)
+
+
+# -- the wishes
+
+def _wishes(columns: Sequence[Column], *, ran: bool) -> Iterator[Row]:
+    """One row per wish; one that takes several files or properties of different meaning has several rows."""
+    if any(column.problem for column in columns):
+        yield Row("driver", tuple(_problem(column) for column in columns), "unmet")
+    places = [_placed(column.wishes) for column in columns]
+    seen: dict[str, str] = {}
+    for key in dict.fromkeys(key for place in places for key in place):
+        told = [place.get(key) for place in places]
+        first = next(one for one in told if one is not None)
+        label = f"{first.flag} {next((one.asked for one in told if one and one.asked), '')}".rstrip()
+        if seen.setdefault(first.realises, key[1]) != key[1]:
+            label += f" ({first.file.rpartition('/')[2]})"
+        mark, why = _verdict(columns, told)
+        yield Row(label, tuple(_told(one, ran=ran) for one in told), mark, why)
+
+
+def _problem(column: Column) -> str:
+    remedy = f"\n({column.remedy})" if column.remedy else ""
+    return f"cannot: {column.problem}{remedy}" if column.problem else "works"
+
+
+def _placed(wishes: Sequence[Told]) -> dict[tuple[str, str, int], Told]:
+    """By wish, knob, and how many there were before; what is unmet stands for the first knob of its wish."""
+    found: dict[tuple[str, str, int], Told] = {}
+    for one in wishes:
+        knob = one.realises.rpartition(".")[2] if one.unmet or one.by == "process" else one.knob
+        number = sum(key[:2] == (one.realises, knob) for key in found)
+        found[one.realises, knob, number] = one
+    return found
+
+
+def _told(one: Told | None, *, ran: bool) -> str:
+    if one is None:
+        return NOTHING
+    if one.unmet:
+        return f"cannot: {one.unmet}"
+    lines = list(one.words)
+    if one.file and (ran or one.by == "property"):
+        name = f"{one.file.rpartition('/')[2]} = " if one.by == "property" else ""
+        lines.append(f"kernel: {name}{(one.read_back or 'not read') if ran else one.applied}")
+    return "\n".join(lines)
+
+
+def _verdict(columns: Sequence[Column], told: Sequence[Told | None]) -> tuple[Kind, str]:
+    there = [(column.driver, one) for column, one in zip(columns, told, strict=True) if one is not None]
+    met = [(driver, one) for driver, one in there if not one.unmet]
+    reasons = [f"{driver}: it was changed during the run" for driver, one in met if not one.held]
+    reasons += _notes_of(met)
+    if any(one.by == "property" for _, one in met):
+        reasons += [f"{driver}: file-only, systemd has no property for it" for driver, one in met
+                    if one.by == "file" and driver.startswith("systemd")]
+    if any(one.by == "process" for _, one in met):
+        reasons.append("no matter of cgroups: sandbox-init sees to it under every driver")
+    if len(met) < len(told):
+        return ("unmet" if len(met) < len(there) else "different"), "; ".join(reasons)
+    values = {one.read_back or one.applied if one.file else "" for _, one in met}
+    return ("same" if len(values) == 1 else "different"), "; ".join(reasons)
+
+
+def _notes_of(met: Sequence[tuple[str, Told]]) -> list[str]:
+    """What all have in common once, the rest with the driver's name."""
+    having = {one.note: [driver for driver, other in met if other.note == one.note] for _, one in met}
+    return [note if len(drivers) == len(met) else f"{', '.join(drivers)}: {note}"
+            for note, drivers in having.items() if note]
+
+
+REASONS = {
+    "where the unit goes": ("Slice",),
+    "a failed unit is forgotten, and its name is free again": ("CollectMode",),
+    "a stop is not to wait for the default 90 s": ("TimeoutStopUSec",),
+    "cgroups of ours may be made below it": ("Delegate",),
+    "the default would stop the whole unit after the kernel's first kill": ("OOMPolicy",),
+    "what is to be counted": ("CPUAccounting", "MemoryAccounting", "TasksAccounting", "IOAccounting"),
+}
+"""Why our units have which properties; what is not among these is for people, or was asked for."""
+
+
+def _besides(columns: Sequence[Column]) -> Iterator[Row]:
+    for reason, names in REASONS.items():
+        cells = ["\n".join(text for text in column.besides if text.partition(" = ")[0] in names) for column in columns]
+        if any(cells):
+            yield Row(reason, tuple(cell or NOTHING for cell in cells))
+
+
+def _reach(columns: Sequence[Column]) -> Iterator[Row]:
+    rows: tuple[tuple[str, Callable[[Column], str]], ...] = (
+        ("systemd", lambda one: _systemd(one.reach.calls, one.reach.properties)),
+        ("kernel", lambda one: f"{one.reach.cgroups} mkdir, {one.reach.writes} writes, {one.reach.reads} reads back"),
+        ("cgroup", lambda one: one.snapshot.cgroup if one.snapshot else NOTHING),
+        ("its owner, by GetUnitByControlGroup", lambda one: one.snapshot.unit or "nobody" if one.snapshot else NOTHING),
+    )
+    for label, cell in rows:
+        if label in ("systemd", "kernel") or any(column.snapshot for column in columns):
+            yield Row(label, tuple(cell(column) if column.wishes or column.run else NOTHING for column in columns))
+
+
+def _systemd(calls: int, properties: int) -> str:
+    if not calls:
+        return "is not asked"
+    parts = [f"StartTransientUnit with {properties} properties, await JobRemoved"] if properties else []
+    return "; ".join([*parts, "StopUnit, await UnitRemoved"])
+
+
+# -- the two views
+
+LEVELS = {"cgroup": "", "slice": " of the slice", "machine": " of the machine"}
+FIGURES = ("memory limit", "CPU quota", "task limit", "memory", "tasks")
+
+
+def _moment(columns: Sequence[Column]) -> str:
+    asleep = [column.driver for column in columns if column.snapshot and column.snapshot.time is None]
+    text = "At one moment of the run: systemd's property of the unit that owns the cgroup, and the kernel's file."
+    return f"{text} ({', '.join(asleep)}: of a sleeping command, the run was too short.)" if asleep else text
+
+
+def _beliefs(columns: Sequence[Column]) -> Iterator[Row]:
+    found = [{(one.level, one.figure): one for one in column.snapshot.beliefs} if column.snapshot else {}
+             for column in columns]
+    for level, figure in sorted({key for one in found for key in one}, key=_order):
+        beliefs = [one.get((level, figure)) for one in found]
+        apart = [column.driver for column, one in zip(columns, beliefs, strict=True) if one and not _agree(one)]
+        yield Row(f"{figure}{LEVELS[level]}", tuple(map(_belief, beliefs)), "different" if apart else "same",
+                  "; ".join(_apart(apart, level, figure)))
+
+
+def _order(key: tuple[str, str]) -> tuple[int, int]:
+    return list(LEVELS).index(key[0]), FIGURES.index(key[1])
+
+
+def _apart(drivers: Sequence[str], level: str, figure: str) -> Iterator[str]:
+    """Why the two sides disagree."""
+    if not drivers:
+        return
+    names = ", ".join(drivers)
+    if level != "cgroup":
+        yield "systemd asks /proc, which counts what is in no cgroup as well"
+    elif figure in ("memory", "tasks"):
+        yield f"{names}: systemd counts the whole unit"
+    else:
+        yield f"{names}: systemd was not told"
+        if "delegated" in drivers:
+            yield "it leaves alone what it has delegated"
+
+
+def _belief(one: Belief | None) -> str:
+    if one is None:
+        return NOTHING
+    name = one.file.rpartition("/")[2]
+    return (f"systemd: {_shown(one.says, one.figure)} ({one.unit or 'no unit'})\n"
+            f"kernel: {_shown(one.holds, one.figure)} ({f'sum of */{name}' if '/*/' in one.file else name})")
+
+
+def _shown(value: str, figure: str) -> str:
+    if not value or value == "infinity":
+        return value or "unknown"
+    if figure.startswith("memory"):
+        return show_size(int(value))
+    return f"{value} CPUs" if figure == "CPU quota" else value
+
+
+def _agree(one: Belief) -> bool:
+    if one.figure == "memory" and one.says.isdigit() and one.holds.isdigit():
+        return abs(int(one.says) - int(one.holds)) <= max(SLACK, int(one.holds) // 20)
+    return one.says == one.holds
+
+
+# -- what happened
+
+def _reload(columns: Sequence[Column]) -> Iterator[Row]:
+    if not any(column.reload for column in columns):
+        return
+    kept = [{one.file.rpartition("/")[2]: one for one in column.reload.files} if column.reload else {}
+            for column in columns]
+    for name in dict.fromkeys(name for one in kept for name in one):
+        cells = [_kept(one[name].before, one[name].after) if name in one else _unseen(column)
+                 for column, one in zip(columns, kept, strict=True)]
+        changed = any(name in one and one[name].before != one[name].after for one in kept)
+        yield Row(name, tuple(cells), "different" if changed else "same")
+
+
+def _kept(before: str | None, after: str | None) -> str:
+    if before == after:
+        return f"held: {before}"
+    return f"LOST: {before} -> {'the file is gone' if after is None else after}"
+
+
+def _unseen(column: Column) -> str:
+    return f"not tried: {column.reload.problem}" if column.reload and column.reload.problem else NOTHING
+
+
+def _phases(columns: Sequence[Column]) -> Iterator[Row]:
+    names = list(dict.fromkeys(one.name for column in columns for one in column.phases))
+    for name in names:
+        values = [next((one.seconds for one in column.phases if one.name == name), None) for column in columns]
+        yield Row(name, tuple(NOTHING if value is None else words(value, "seconds") for value in values))
+    if names:
+        totals = [sum(one.seconds for one in column.phases) for column in columns]
+        yield Row("in all", tuple(words(total, "seconds") if total else NOTHING for total in totals))
+
+
+LABELS = {"wall_time": "wall time", "cpu_time": "CPU time", "memory_peak": "memory peak", "pids_peak": "tasks peak",
+          "throttled_time": "throttled for", "throttled_periods": "throttled periods", "periods": "periods",
+          "oom_kill": "killed for memory", "memory_failures": "memory limit hit", "pids_failures": "forks refused"}
+
+
+def _usage(columns: Sequence[Column]) -> Iterator[Row]:
+    if not any(column.run for column in columns):
+        return
+    yield Row("end", tuple(column.run.outcome if column.run else NOTHING for column in columns))
+    yield Row("exit code", tuple(str(column.run.exit_code) if column.run else NOTHING for column in columns))
+    for name, label in LABELS.items():
+        values = [next((one.value for one in column.run.usage if one.name == name), None) if column.run else None
+                  for column in columns]
+        if any(values):
+            yield Row(label, tuple(NOTHING if value is None else figure_text(name, value) for value in values))
+
+
+def figure_text(name: str, value: float) -> str:
+    """A figure of the usage for people."""
+    if name.endswith("_time"):
+        return words(value, "seconds")
+    return show_size(value) if name == "memory_peak" else f"{value:.0f}"
+
+
+def notes(comparison: Comparison) -> tuple[str, ...]:
+    """What a reader should know, each with the drivers it is about."""
+    columns = comparison.columns
+    about: dict[str, list[str]] = {}
+    for column in columns:
+        # Without the path of the file that says so: it is of no use by now.
+        end = re.sub(r" \(/[^)]*\)", "", column.run.why) if column.run and column.run.exit_code else ""
+        for note in filter(None, (end, *column.notes)):
+            about.setdefault(note, []).append(column.driver)
+    return tuple(f"{', '.join(drivers)}: {note}" for note, drivers in about.items())
+
+
+def heading(comparison: Comparison) -> str:
+    """The command and its wishes as they are typed."""
+    import shlex
+
+    return f"sandbox run {shlex.join((*comparison.flags, '--', *comparison.argv))}"
+
+
+def place(comparison: Comparison) -> str:
+    """Where it was collected."""
+    machine = comparison.machine
+    parts = [f"Linux {machine.kernel}", f"cgroup {machine.cgroup_mode}",
+             f"systemd {machine.systemd}" if machine.systemd else "no systemd", f"{machine.cpus} CPUs"]
+    return ", ".join(parts) + (f", in a {machine.lab} lab" if machine.lab else "")

@@ -1,0 +1,227 @@
+"""The same run for other tools: nothing that was asked for goes missing in silence, and every word is quoted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox.drivers import get
+from sandbox.errors import SpecError
+from sandbox.host import Disk, Host, from_json
+from sandbox.knobs import weight_from_shares
+from sandbox.options import make_spec
+from sandbox.spec import Limits, Spec
+from sandbox.teach.export import NAMES, Export, export
+from sandbox.teach.export.containers import least_shares
+from sandbox.teach.export.quoting import shell_word, unit_word
+
+HOSTS = {path.stem: from_json(path.read_text()) for path in sorted((Path(__file__).parent / "hosts").glob("*.json"))}
+V2, V1 = "debian13-v2", "bookworm-v1"
+LIMITS: dict[str, object] = {
+    "cpus": "0.5", "cpu_quota": "50000", "cpu_period": "50000", "cpu_weight": "200", "cpu_shares": "512",
+    "cpu_idle": True, "cpu_burst": "5000", "cpuset_cpus": "0", "cpuset_mems": "0", "memory": "64m",
+    "memory_high": "48m", "memory_low": "8m", "memory_min": "4m", "memory_swap": "96m", "swap_max": "0",
+    "memory_swappiness": "10", "oom_group": True, "pids_limit": "20", "device_read_bps": ["/data:1m"],
+    "device_write_bps": ["/data:2m"], "device_read_iops": ["/data:100"], "device_write_iops": ["/data:200"],
+    "blkio_weight": "100", "io_weight": "304", "blkio_weight_device": ["/data:100"], "hugetlb": ["2M:64M"],
+    "cgroup_conf": ["memory.swap.high=16777216"], "ulimit": ["nofile=64:128"], "timeout": "5", "cpu_time": "2",
+}
+ALONE = {"memory_swap": {"memory": "64m"}}
+"""What a wish needs beside it."""
+
+
+def made(tool: str, argv: list[str] | None = None, host: str = V2, **wishes: object) -> Export:
+    spec = make_spec(argv or ["sh"], **wishes)
+    return exported(tool, replace(spec, env=(("PATH", "/usr/bin:/bin"), ("SECRET", "hunter2"))), host)
+
+
+def exported(tool: str, spec: Spec, host: str) -> Export:
+    disks = (Disk(path="/data", device="254:0", chain=("/data", "254:1 vda1", "254:0 vda")),)
+    machine: Host = HOSTS[host]._replace(disks=disks)
+    plan = get("none" if host == "none" else "cgroupfs").compile(replace(spec, driver="auto"), machine,
+                                                                    name=spec.name or "box")
+    return export(tool, spec, machine, plan)
+
+
+def options(tool: str, **wishes: object) -> list[str]:
+    """The words of a command line before the command."""
+    words = shlex.split(made(tool, **wishes).text)
+    return words[:words.index({"docker": "IMAGE", "podman": "--rootfs", "systemd-run": "--"}[tool])]
+
+
+def test_the_table_above_has_every_limit() -> None:
+    assert set(LIMITS) == {field.name for field in fields(Limits)}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("field", LIMITS)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "sh"])
+def test_each_limit_arrives_or_is_told(name: str, field: str, host: str) -> None:
+    beside = ALONE.get(field, {})
+    without, one = made(name, host=host, **beside), made(name, host=host, **beside, **{field: LIMITS[field]})
+    flag = "--" + field.replace("_", "-")
+    assert one.text != without.text or any(flag in sentence for sentence in one.lost)
+    assert all(sentence.endswith(".") and "\n" not in sentence for sentence in one.lost)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_secrets_stay_out(name: str) -> None:
+    result = made(name)
+    assert "hunter2" not in result.text + " ".join(result.lost)
+    assert any("SECRET" in sentence for sentence in result.lost)
+    assert "/usr/bin:/bin" in result.text
+
+
+def test_unknown_tool() -> None:
+    with pytest.raises(SpecError, match="did you mean podman"):
+        made("podmann")
+
+
+def test_swap_is_counted_as_each_tool_counts_it() -> None:
+    wishes = {"memory": "64m", "memory_swap": "96m"}
+    assert "MemorySwapMax=32M" in options("systemd-run", **wishes)
+    assert f"--memory-swap={96 << 20}" in options("docker", **wishes)
+    assert json.loads(made("oci", **wishes).text)["linux"]["resources"]["memory"]["swap"] == 96 << 20
+    assert "--memory-swap=-1" in options("podman", memory="64m", swap_max="max")
+    assert "--cgroup-conf=memory.swap.max=0" in options("podman", swap_max="0")
+
+
+def test_rounding_is_told() -> None:
+    scope, unit = made("systemd-run", cpus="0.333"), made("unit", cpus="0.333")
+    assert "CPUQuota=34%" in scope.text
+    assert any("34%" in sentence for sentence in scope.lost)
+    assert "CPUQuota=33.3%\n" in unit.text
+    assert not any("rounded" in sentence for sentence in unit.lost)
+    assert "activeDeadlineSeconds: 2" in made("k8s", timeout="1.2").text
+
+
+def test_weights_by_the_formula_of_each_tool() -> None:
+    docker = made("docker", cpu_weight="200")
+    assert "--cpu-shares=2437" in docker.text
+    assert any("200 by runc 1.3.2" in sentence and "93 by older" in sentence for sentence in docker.lost)
+    assert json.loads(made("oci", cpu_shares="512").text)["linux"]["resources"]["unified"] == {"cpu.weight": "59"}
+    legacy = json.loads(made("oci", host=V1, cpu_shares="512").text)["linux"]["resources"]
+    assert (legacy["cpu"], "unified" in legacy) == ({"shares": 512}, False)
+
+
+@given(st.integers(1, 10000))
+def test_shares_for_a_weight(weight: int) -> None:
+    shares = least_shares(weight)
+    assert weight_from_shares(shares) >= weight
+    assert shares == 2 or weight_from_shares(shares - 1) < weight
+
+
+def test_what_only_the_other_cgroup_version_has() -> None:
+    assert "MemoryHigh" not in made("systemd-run", host=V1, memory_high="48m").text
+    assert "--memory-swappiness=10" in made("docker", host=V1, memory_swappiness="10").text
+    assert "swappiness=" not in made("docker", memory_swappiness="10").text
+
+
+def test_one_line_for_one_file() -> None:
+    result = made("podman", cgroup_conf=["io.latency=254:0 target=1", "io.latency=254:16 target=2"])
+    assert result.text.count("io.latency") == 1
+    assert any("254:16 target=2" in sentence for sentence in result.lost)
+
+
+WORDS = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1, max_size=5)
+
+
+@given(WORDS)
+def test_shell_quoting(words: list[str]) -> None:
+    quoted = [shell_word(word) for word in words]
+    plain = [(word, text) for word, text in zip(words, quoted, strict=True) if not text.startswith("$'")]
+    assert shlex.split(" ".join(text for _, text in plain)) == [word for word, _ in plain]
+
+
+@pytest.mark.parametrize("word", ["a\x01b", "\udcff'\\", "$'\x7f", "\x1b[0m\n"])
+@pytest.mark.requires("bash")
+def test_shell_quoting_of_what_cannot_be_typed(word: str) -> None:
+    text = f"printf %s {shell_word(word)}"
+    assert text.isascii()
+    assert subprocess.run(["bash", "-c", text], capture_output=True, check=True).stdout == os.fsencode(word)
+
+
+@pytest.mark.parametrize(("word", "text"), [
+    ("plain", "plain"), ("", '""'), ("a b", '"a b"'), ('"', '"\\""'), ("\\", '"\\\\"'), ("%n", '"%%n"'),
+    ("$HOME", '"$$HOME"'), ("a\nb\t", '"a\\nb\\t"'), ("\udcff", '"\\xff"'), ("é", '"é"'), (";", '";"'),
+])
+def test_unit_quoting(word: str, text: str) -> None:
+    assert unit_word(word, command=True) == text
+
+
+def test_dollars() -> None:
+    assert "$$(HOME)" in made("k8s", ["sh", "-c", "echo $(HOME)"]).text
+    assert "--expand-environment=no" in made("systemd-run", ["echo", "$HOME"]).text
+    assert unit_word("$HOME") == '"$HOME"'
+
+
+def test_a_command_line_ends_with_the_command() -> None:
+    argv = ["sh", "-c", 'echo "$1"', "a b", "", "--", "-x"]
+    for name in ("systemd-run", "docker", "podman"):
+        assert shlex.split(made(name, argv).text)[-len(argv):] == argv
+
+
+def test_bytes_that_are_no_text() -> None:
+    for name in ("docker", "podman", "oci", "k8s"):
+        assert any("UTF-8" in sentence for sentence in made(name, ["printf", "\udcff"]).lost)
+        made(name, ["printf", "\udcff"]).text.encode()
+    assert not any("UTF-8" in sentence for sentence in made("systemd-run", ["printf", "\udcff"]).lost)
+    for name in ("systemd-run", "unit"):
+        made(name, ["printf", "\udcff"], cwd="/\udcff").text.encode()
+
+
+def test_scope_and_service() -> None:
+    wishes = {"ulimit": ["nofile=64:128"], "cwd": "/usr", "user": "1000:1000"}
+    scope = made("systemd-run", **wishes).text
+    assert "LimitNOFILE" not in scope
+    assert 'prlimit --nofile=64:128 env -i PATH=/usr/bin:/bin SECRET="$SECRET"' in scope
+    service = made("systemd-run", unit_type="service", **wishes).text
+    assert "-p LimitNOFILE=64:128" in service
+    assert "-E SECRET" in service
+    for text in (scope, service):
+        assert "--uid=1000 --gid=1000" in text
+        assert "--working-directory=/usr" in text
+
+
+def test_a_relative_command_in_a_unit() -> None:
+    assert "ExecStart=@/srv/./go ./go x\n" in made("unit", ["./go", "x"], cwd="/srv").text
+    assert "ExecSearchPath=/usr/bin:/bin\nExecStart=go\n" in made("unit", ["go"]).text
+
+
+def test_config_json() -> None:
+    config = json.loads(made("oci", cwd="/data/x", name="n", cgroup_parent="/ci", user="1000:1000",
+                             device_read_bps=["/data:1m", "/data:max"], ulimit=["nofile=64:-1"]).text)
+    assert config["linux"]["cgroupsPath"] == "/ci/sandbox-n"
+    assert config["linux"]["resources"]["blockIO"] == {
+        "throttleReadBpsDevice": [{"major": 254, "minor": 0, "rate": 1 << 20}]}
+    assert config["process"]["rlimits"] == [{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 2**64 - 1}]
+    assert config["process"]["user"] == {"uid": 1000, "gid": 1000}
+    assert "/data" in [mount["destination"] for mount in config["mounts"]]
+    assert "network" not in [one["type"] for one in config["linux"]["namespaces"]]
+
+
+def test_pod() -> None:
+    text = made("k8s", name="My_Box", cpus="0.5", memory="64m", hugetlb=["2M:64M"]).text
+    assert 'name: "sandbox-my-box"' in text
+    for line in ('cpu: "500m"', f'memory: "{64 << 20}"', f'hugepages-2Mi: "{64 << 20}"', 'key: "SECRET"'):
+        assert line in text
+
+
+def test_a_disk_is_named() -> None:
+    assert f"--device-read-bps=/dev/vda:{1 << 20}" in options("docker", device_read_bps=["/data:1m"])
+    assert f"IOReadBandwidthMax=/dev/block/254:0 {1 << 20}" in options("systemd-run", device_read_bps=["/data:1m"])
+
+
+def test_the_shell_script_is_the_plan() -> None:
+    result = made("sh", memory="64m")
+    assert result.text.startswith("#!/bin/sh\n")
+    assert "SECRET=***" in result.text
+    assert subprocess.run(["sh", "-n"], input=result.text.encode(), check=False).returncode == 0
