@@ -9,6 +9,7 @@ from types import TracebackType
 
 from .box import Sandbox, compile_plan, probe_for, rates
 from .drivers import ASKING
+from .errors import SandboxError
 from .host import Host
 from .report import Report
 from .spec import Spec
@@ -78,8 +79,8 @@ async def run_async(argv: Sequence[str | os.PathLike[str]], **wishes: object) ->
 class Launcher:
     """What many launches share: the facts about the host and, with systemd, the connection to it and a delegated unit.
 
-    A context manager; safe from any thread. systemd sends over an open connection whatever it has to say: keep a
-    Launcher for as long as there is something to launch, not longer.
+    A context manager; safe from any thread. With ``driver="systemd"`` the connection stays open, and systemd sends
+    over it whatever it has to say: keep such a Launcher for as long as there is something to launch, not longer.
 
     :param host: facts to use; probed once when None.
     :param driver: what ``driver="auto"`` means in :meth:`run`; a delegated unit is made for ``auto`` and ``delegated``.
@@ -98,8 +99,9 @@ class Launcher:
             if host.systemd_running and self._driver in ASKING and not host.manager.problem:
                 from .systemd import borrow, delegation
 
-                shared.enter_context(borrow(user=host.manager.user))
-                if self._driver != "systemd" and not host.manager.delegated:
+                if self._driver == "systemd":
+                    shared.enter_context(borrow(user=host.manager.user))
+                elif not host.manager.delegated:
                     host = shared.enter_context(delegation(host, spec))
             self._host = host
             self._shared = shared.pop_all()
@@ -110,12 +112,22 @@ class Launcher:
         self._host = None
         self._shared.close()
 
+    @property
+    def host(self) -> Host:
+        """The facts that it goes by; with a delegated unit, with the place that was given to it.
+
+        :raises SandboxError: outside the ``with`` block.
+        """
+        if self._host is None:
+            raise SandboxError("the launcher knows no host yet", hint="use it in a `with` block")
+        return self._host
+
     def run(self, argv: Sequence[str | os.PathLike[str]], **wishes: object) -> Report:
         """As :func:`run`, without looking at the machine again."""
         from .options import make_spec
 
         spec = make_spec(argv, **{"driver": self._driver} | wishes)
-        assert self._host is not None, "use it in a `with` block"
+        known = self.host
         if rates(spec) or spec.cgroup_parent or spec.property:
-            return run_spec(spec, host=probe_for(spec))
-        return run_spec(spec, host=self._host)
+            known = probe_for(spec)
+        return run_spec(spec, host=known)

@@ -66,7 +66,7 @@ def _holders(host: Host) -> tuple[str, ...]:
 def _delegate(scope: str, cgroup: str, spec: Spec, host: Host, name: str, holders: tuple[str, ...]) -> Iterator[Step]:
     if "init" in holders:
         yield unit.tell_init()
-    yield from unit.tell(unit.common(spec, host, name, delegate=True))
+    yield from unit.tell(unit.common(spec, host, name, delegate=True, accounted=unit.delegated_controllers(host)))
     yield from unit.tell(unit.oom_policy("scope", host))
     yield from unit.tell(host.manager.properties, "property")
     yield unit.start(scope, host, *holders)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..host import Hierarchy, Host, Property
+from ..knobs import V1_CONTROLLER
 from ..reads import reads
 from ..spec import UNLIMITED, Spec
 from ..steps import Limit, Phase, Plan, Read, Step
@@ -64,6 +65,7 @@ class _Compiler:
         found, self.unmet = wishes(spec.limits, self.host)
         self.limits = self._told(found)
         self.leaves = self._leaves()
+        self.counted = frozenset(self._counted())
 
     def plan(self) -> Plan:
         """Put it together."""
@@ -125,9 +127,17 @@ class _Compiler:
 
     def _managed(self) -> Iterator[Hierarchy]:
         """The trees with the unit's group that take part: they limit or count, and on v2 hold the processes."""
+        names = {V1_CONTROLLER.get(name, name) for name in self.counted}
         for tree in self.host.hierarchies:
-            if unit.is_managed(tree) and (tree.version == 2 or not {*MEASURED, "cpu"}.isdisjoint(tree.controllers)):
+            if unit.is_managed(tree) and (tree.version == 2 or not names.isdisjoint(tree.controllers)):
                 yield tree
+
+    def _counted(self) -> Iterator[str]:
+        """Controllers the unit has anyway, or for a limit; on v1 the CPU's where its tree counts CPU time too."""
+        yield from unit.ALWAYS_COUNTED
+        yield from (told.wish.knob.controller for told in self.limits)
+        if any(tree.version == 1 and {"cpu", "cpuacct"} <= {*tree.controllers} for tree in self.host.hierarchies):
+            yield "cpu"
 
     # -- what is read at the end
 
@@ -150,11 +160,8 @@ class _Compiler:
                 yield read._replace(less=HOLDERS[self.kind]) if read.figure == "pids_peak" else read
 
     def _controllers(self, tree: Hierarchy) -> tuple[str, ...]:
-        """Those that systemd gives the unit: what is accounted for, and the CPU's when it is limited."""
-        if tree.version == 1:
-            return tree.controllers
-        limited = {told.wish.knob.controller for told in self.limits if told.properties}
-        return tuple(name for name in tree.usable if name in MEASURED or name in limited)
+        """Those that systemd gives the unit."""
+        return tree.controllers if tree.version == 1 else tuple(name for name in tree.usable if name in self.counted)
 
     # -- the steps
 
@@ -191,7 +198,7 @@ class _Compiler:
 
     def _tell(self) -> Iterator[Step]:
         delegate = any(unit.is_managed(leaf.tree) for leaf in self.leaves.values())
-        yield from unit.tell(unit.common(self.spec, self.host, self.name, delegate=delegate))
+        yield from unit.tell(unit.common(self.spec, self.host, self.name, delegate=delegate, accounted=self.counted))
         yield from unit.tell(unit.oom_policy(self.kind, self.host))
         for told in self.limits:
             yield from unit.tell(told.properties, told.wish.realises)

@@ -17,6 +17,10 @@ from .properties import number, switch, text
 
 MANAGED_V1 = frozenset(("cpu", "cpuacct", "memory", "pids", "blkio", "devices"))
 """Controllers of cgroup v1 that systemd makes groups for."""
+ACCOUNTING = {"cpu": "CPUAccounting", "memory": "MemoryAccounting", "pids": "TasksAccounting", "io": "IOAccounting"}
+"""The property that has a controller count, limited or not."""
+ALWAYS_COUNTED = frozenset(("memory", "pids"))
+"""systemd counts these in every unit unless it is told not to (systemd-system.conf(5))."""
 PROCESSES = "processes"
 """What the cgroup is called that the unit's own processes move into when the unit is split."""
 
@@ -67,17 +71,27 @@ def _placed(tree: Hierarchy, host: Host, cgroup: str, enabled: tuple[str, ...]) 
                          enable=((cgroup, enabled),) if tree.version == 2 else ())
 
 
-def common(spec: Spec, host: Host, name: str, *, delegate: bool) -> Iterator[Property]:
-    """The properties of every unit of ours, whatever its limits are."""
+def common(spec: Spec, host: Host, name: str, *, delegate: bool, accounted: Iterable[str]) -> Iterator[Property]:
+    """The properties of every unit of ours, whatever its limits are.
+
+    :param accounted: the controllers whose counters are read. One more than is on already is dear: systemd enables it
+        for every sibling, moves their processes, and takes it back when the unit goes.
+    """
     yield text("Description", f"sandbox {name}")
     yield text("Slice", slice_of(spec, host))
     # What is left of a failed unit would keep its name; everything worth knowing is read before it ends.
     yield text("CollectMode", "inactive-or-failed")
     yield number("TimeoutStopUSec", max(round(spec.stop_timeout * 1_000_000), 1_000_000))
-    for controller in ("CPU", "Memory", "Tasks", "IO"):
-        yield switch(f"{controller}Accounting")
+    for controller, words in ACCOUNTING.items():
+        if controller in accounted:
+            yield switch(words)
     if delegate:
         yield switch("Delegate")
+
+
+def delegated_controllers(host: Host) -> frozenset[str]:
+    """What a delegated unit has counted: on v1 that is what makes systemd create its groups, on v2 all are there."""
+    return ALWAYS_COUNTED if host.cgroup_mode == "v2" else frozenset(ACCOUNTING)
 
 
 def oom_policy(kind: str, host: Host) -> Iterator[Property]:

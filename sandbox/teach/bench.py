@@ -140,9 +140,8 @@ def _column(name: str, argv: Sequence[str], given: Mapping[str, object], streams
 
     def twice() -> Sample:
         with Launcher(host, driver=spec.driver) as launcher:
-            assert launcher._host is not None
-            launch(spec, launcher._host, streams)
-            return launch(spec, launcher._host, streams)
+            launch(spec, launcher.host, streams)
+            return launch(spec, launcher.host, streams)
 
     return Contender(name, f"sandbox.Launcher: {name}", twice)
 

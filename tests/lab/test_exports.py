@@ -33,14 +33,14 @@ CASES: dict[str, dict[str, object]] = {
             "device_read_bps": ["/dev/vda:1m"], "device_write_iops": ["/dev/vda:100"]},
     "memory": {"memory": "64m"},
     "fine": {"memory": "32m", "swap_max": "0", "cpus": "0.333", "cpu_shares": "512", "blkio_weight": "100"},
-    "slow": {"cpus": "0.005", "cpu_idle": True, "cgroup_conf": ["memory.swap.high=16777216"]},
+    "period": {"cpu_quota": "60000", "cpu_period": "200000", "cpu_idle": True,
+               "cgroup_conf": ["memory.swap.high=16777216"]},
 }
 DIFFERENT: dict[tuple[str, str], dict[str, str]] = {
     ("systemd-run", "fine"): {"cpu.max": "34000 100000"},
-    ("systemd-run", "slow"): {"cpu.max": "2000 200000"},
     ("docker", "all"): {"memory.high": "max", "memory.oom.group": "0", "cpu.weight": "93"},
     ("docker", "fine"): {"cpu.weight": "20"},
-    ("docker", "slow"): {"cpu.idle": "0", "cpu.weight": "100"},
+    ("docker", "period"): {"cpu.idle": "0", "cpu.weight": "100"},
 }
 """By (tool, case): docker's runc 1.1 makes weights of shares by the old formula."""
 
