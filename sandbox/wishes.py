@@ -232,14 +232,20 @@ def _wish(host: Host, knob: Knob, value: Any, field: str, *, asked: str | None =
         return Unmet(realises=realises, reason=f"{file}: no mounted cgroup tree has the {names} controller",
                      remedy="see the controllers that `sandbox info` lists; a kernel parameter such as "
                             f"cgroup_disable={knob.controller} switches one off")
-    reason, remedy = _obstacle(tree, knob)
+    reason, remedy = _obstacle(tree, knob, host)
     if reason:
         return Unmet(realises=realises, reason=reason, remedy=remedy)
     return Wish(knob=knob, value=value, tree=tree, realises=realises, asked=str(value) if asked is None else asked,
                 note=note)
 
 
-def _obstacle(tree: Hierarchy, knob: Knob) -> tuple[str, str]:
+DELEGATE = ("as root: mkdir -p /etc/systemd/system/user@.service.d; printf '[Service]\\nDelegate=cpu cpuset io memory "
+            "pids\\n' >/etc/systemd/system/user@.service.d/delegate.conf; systemctl daemon-reload; then log in anew")
+"""What gives the user's manager more than memory and pids."""
+CPUSET = "; before Linux 6.6 the kernel may refuse cpuset while other users have processes: then reboot"
+
+
+def _obstacle(tree: Hierarchy, knob: Knob, host: Host) -> tuple[str, str]:
     """Why ``tree`` cannot hold the knob, and what to do about it; empty texts when it can."""
     controller = knob.controller_in(tree.version)
     files = knob.files(tree.version)
@@ -251,8 +257,11 @@ def _obstacle(tree: Hierarchy, knob: Knob) -> tuple[str, str]:
     if tree.parent is None:
         return f"{files[0]}: {tree.reason}", "give a --cgroup-parent you may write to, or run as root"
     if controller not in tree.usable and tree.parent.endswith((".scope", ".service")):
-        return (f"{files[0]}: systemd does not give the {controller} controller to units of this manager",
-                "use --driver cgroupfs as root, or delegate it: see `sandbox info`")
+        known = controller in ("cpu", "cpuset", "io", "memory", "pids")
+        remedy = DELEGATE + (CPUSET if controller == "cpuset" else "")
+        return (f"{files[0]}: systemd does not give the {controller} controller to "
+                + ("units of this user" if host.manager.user and known else "units"),
+                remedy if host.manager.user and known else "use --driver cgroupfs as root")
     if controller not in tree.usable:
         return (f"{files[0]}: the {controller} controller is not enabled for children of {tree.mount}{tree.parent}",
                 f"echo +{controller} > {tree.mount}{tree.parent.rstrip('/')}/cgroup.subtree_control, or delegate it")

@@ -47,7 +47,14 @@ def _usable(tree: Hierarchy) -> str:
 
 
 def _systemd(host: Host) -> str:
-    return (host.systemd_version or "running, version unknown") if host.systemd_running else "not running"
+    if not host.systemd_running:
+        return "not running"
+    manager = host.manager
+    if manager.problem:
+        return f"{host.systemd_version or 'running'}, cannot be asked: {manager.problem}"
+    whose = "of this user" if manager.user else "of the system"
+    given = f"; units can be given {', '.join(manager.controllers)}" if manager.controllers else ""
+    return f"{manager.version}, the manager {whose}{given}"
 
 
 def _machine(host: Host) -> list[str]:
