@@ -2,7 +2,6 @@
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-SANDBOX := $(VENV)/bin/sandbox
 INIT := sandbox/init/sandbox-init
 INIT_SOURCES := $(wildcard sandbox/init/*.c sandbox/init/*.h)
 PYTEST_FLAGS ?=
@@ -14,38 +13,52 @@ LINK = site=$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib
 	&& ln -sfn "$(CURDIR)/cli" $(VENV)/editable/sandbox_cli \
 	&& echo "$(CURDIR)/$(VENV)/editable" >"$$(ls "$$site"/__editable__.sandbox_runner-*.pth)"
 
-.PHONY: help demo test test-lab test-container test-vm bench setup setup-test compile clean
+.PHONY: help demo test test-host test-container test-vm test-rootless test-lab test-tools bench setup setup-test compile clean
 
 help:
 	@echo 'make demo    a real workload under memory, CPU and task limits, with its report'
-	@echo 'make test    all tests; those that make cgroups need root'
+	@echo 'make test    all tests, in these parts; those that make cgroups here need root'
+	@echo 'make test-host       the sources, and the behaviour suite on this machine'
+	@echo 'make test-container  the same suite in a container with its own systemd'
+	@echo 'make test-vm         the same in a VM with systemd and cgroup v2; slow without KVM'
+	@echo 'make test-rootless   the same as a normal user of that VM'
+	@echo 'make test-tools      exports, checked with docker, podman, crun and systemd-run in a VM; not in make test'
 	@echo 'make test-lab        the labs themselves: boot, use and end each'
-	@echo 'make test-container  the behaviour suite in a container with its own systemd'
-	@echo 'make test-vm         the same in a VM with cgroup v2; slow without KVM'
 	@echo 'make bench   launch time and memory, beside other tools'
 	@echo 'make clean   remove what was built'
 
 demo: setup
 	@benchmarks/demo
 
+# The parts are in tests/suite.py. Images of VMs are built on first use.
+SUITE = $(PYTHON) tests/suite.py
+
 test: setup-test
-	@.ci/as-root $(PYTHON) -m pytest $(PYTEST_FLAGS)
+	@.ci/packages lab
+	@$(SUITE) host container lab vm -- $(PYTEST_FLAGS)
+
+test-host: setup-test
+	@$(SUITE) host -- $(PYTEST_FLAGS)
+
+test-container: setup-test
+	@.ci/packages lab
+	@$(SUITE) container -- $(PYTEST_FLAGS)
+
+test-vm: setup-test
+	@.ci/packages lab
+	@$(SUITE) vm -- $(PYTEST_FLAGS)
+
+test-rootless: setup-test
+	@.ci/packages lab
+	@$(SUITE) rootless -- $(PYTEST_FLAGS)
+
+test-tools: setup-test
+	@.ci/packages lab
+	@$(SUITE) tools -- $(PYTEST_FLAGS)
 
 test-lab: setup-test
 	@.ci/packages lab
-	@.ci/as-root $(PYTHON) -m pytest -m lab tests/lab $(PYTEST_FLAGS)
-
-test-container: setup-test
-	@.ci/as-root $(SANDBOX) lab run --engine container --name test -- \
-		$(PYTHON) -m pytest tests/behaviour tests/kernel -p no:cacheprovider $(PYTEST_FLAGS); \
-	code=$$?; .ci/as-root $(SANDBOX) lab down test; exit $$code
-
-# Swap is off in a fresh VM; its own python3 has what the suite needs.
-test-vm: setup-test
-	@.ci/packages lab
-	@$(SANDBOX) lab run --engine vm --name test-vm -- sh -c \
-		'swapon /dev/disk/by-id/virtio-swap && exec python3 -m pytest tests/behaviour tests/kernel -p no:cacheprovider $(PYTEST_FLAGS)'; \
-	code=$$?; $(SANDBOX) lab down test-vm; exit $$code
+	@$(SUITE) lab -- $(PYTEST_FLAGS)
 
 bench: setup
 	@.ci/as-root $(PYTHON) benchmarks/launch.py

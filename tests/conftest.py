@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-MUST_WORK = os.environ.get("SANDBOX_MUST_WORK") == "1"
-"""In the lab, and wherever the machine is known to have everything, a skip is a failure."""
+MUST_WORK = frozenset(os.environ.get("SANDBOX_MUST_WORK", "").split())
+"""Names of requirements that this machine is known to meet: a test that misses one of them fails. In the lab, and
+wherever a test that cannot run would mean that something is broken."""
 
 
 def _mounted(kind: str) -> bool:
@@ -42,7 +43,16 @@ REQUIREMENTS: dict[str, tuple[str, Callable[[], bool]]] = {
     "cpus2": ("fewer than two CPUs", lambda: len(os.sched_getaffinity(0)) >= 2),
     "strace": ("no strace", _command("strace")),
     "bash": ("no bash", _command("bash")),
+    "cc": ("no C compiler", _command("cc")),
+    "chromium": ("no chromium", _command("chromium")),
+    "systemd": ("systemd does not run here", lambda: os.path.isdir("/run/systemd/system")),
 }
+
+
+def pytest_configure() -> None:
+    if unknown := MUST_WORK - REQUIREMENTS.keys():
+        raise pytest.UsageError(f"SANDBOX_MUST_WORK={' '.join(sorted(unknown))}: there is no such requirement; "
+                                f"there are {' '.join(REQUIREMENTS)}")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -51,12 +61,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             reason, there = REQUIREMENTS[name]
             if there():
                 continue
-            if MUST_WORK:
-                pytest.fail(f"{reason}, and SANDBOX_MUST_WORK=1", pytrace=False)
+            if name in MUST_WORK:
+                pytest.fail(f"{reason}, and SANDBOX_MUST_WORK names {name}", pytrace=False)
             pytest.skip(reason)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    skipped = len(terminalreporter.stats.get("skipped", []))
-    if skipped and os.geteuid() != 0:
-        terminalreporter.write_sep("!", f"NOT ROOT: {skipped} tests were skipped, most of them for that", red=True)
+    reports = terminalreporter.stats.get("skipped", [])
+    skipped = sum(REQUIREMENTS["root"][0] in str(report.longrepr) for report in reports)
+    if skipped:
+        terminalreporter.write_sep("!", f"NOT ROOT: {skipped} tests were skipped for that", red=True)

@@ -108,7 +108,7 @@ class Group:
         yield Step(op="mkdir", args=(self.path,), phase=Phase.PREPARE)
         if self.tree.version == 2 and self.controllers:
             yield Step(op="check_type", args=(self.path,), phase=Phase.PREPARE)
-        elif "cpuset" in self.tree.controllers:
+        elif self.tree.version == 1 and "cpuset" in self.tree.controllers:
             # cgroup v1 lets no process in before both are set, and leaves both empty.
             for file in ("cpuset.cpus", "cpuset.mems"):
                 yield Step(op="inherit", args=(f"{self.path}/{file}",), phase=Phase.PREPARE)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ..errors import SandboxError, Unsupported
 from .process import die_with_parent
-from .recipe import DISABLED, IMAGES, MASKED, TOOLS, TREE, Recipe
+from .recipe import DISABLED, IMAGES, MASKED, TOOLS, TREE, USER, Recipe
 from .record import cache_directory, exclusive
 
 DISK_BYTES = 4 << 30
@@ -64,6 +64,8 @@ FSTAB = """\
 /dev/nvme0n1 / ext4 rw,noatime 0 1
 /dev/disk/by-id/virtio-swap none swap noauto 0 0
 """
+ADD_USER = f'touch "$1/etc/subuid" "$1/etc/subgid" && chroot "$1" useradd --create-home --shell /bin/bash {USER}'
+"""How mmdebstrap adds the user; the two files must be there for useradd to add ranges to them."""
 PROGRAM = """\
 #!/usr/bin/python3
 from sandbox_cli.__main__ import main
@@ -94,8 +96,8 @@ def path_of(recipe: Recipe) -> str:
     """The directory the image of ``recipe`` is in, or will be."""
     import hashlib
 
-    ours = () if recipe in (TOOLS, TREE) else (SERVICE, START, HOST_MOUNT, FSTAB, PROGRAM, MASKED, DISABLED,
-                                                DISK_BYTES, SWAP_BYTES)
+    disk = (SERVICE, START, HOST_MOUNT, FSTAB, ADD_USER, PROGRAM, MASKED, DISABLED, DISK_BYTES, SWAP_BYTES)
+    ours = () if recipe == TOOLS else (PROGRAM,) if recipe == TREE else disk
     key = hashlib.sha256(repr((recipe, ours)).encode()).hexdigest()[:12]
     return f"{cache_directory()}/{recipe.name}-{key}"
 
@@ -155,9 +157,10 @@ def _build(recipe: Recipe, path: str) -> None:
     os.mkdir(partial)
     try:
         if recipe == TOOLS:
-            _mmdebstrap(recipe, "--variant=extract", "--format=dir", target=partial)
+            _unpacked(recipe, partial)
         elif recipe == TREE:
             _mmdebstrap(recipe, "--variant=apt", "--format=dir", target=partial)
+            _add_project(recipe, partial)
         else:
             _system(recipe, partial)
         os.rename(partial, path)
@@ -165,16 +168,24 @@ def _build(recipe: Recipe, path: str) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _unpacked(recipe: Recipe, directory: str) -> None:
+    """Files of packages. As an archive first: without root, mmdebstrap is somebody else and cannot write here."""
+    archive = f"{directory}/tree.tar"
+    _mmdebstrap(recipe, "--variant=extract", "--format=tar", target=archive)
+    _tool("tar", "-xf", archive, "-C", directory, "--exclude=./dev/*")
+    os.unlink(archive)
+
+
 def _system(recipe: Recipe, directory: str) -> None:
     """Disk and kernel. Nobody need be root: fakeroot remembers owners until the disk is filled."""
     import shutil
 
     archive, tree, extra, disk = (f"{directory}/{name}" for name in ("tree.tar", "tree", "extra", "disk"))
-    _mmdebstrap(recipe, "--variant=apt", "--format=tar", target=archive)
+    _mmdebstrap(recipe, "--variant=apt", "--format=tar", f"--customize-hook={ADD_USER}", target=archive)
     _write_files(extra)
-    _add_wheels(recipe, f"{extra}/usr/local/lib/python{recipe.python}/dist-packages")
+    _add_project(recipe, extra)
     os.mkdir(tree)
-    fill = (f"tar -xf {archive} -C {tree} --exclude=./dev/* && cp -R {extra}/. {tree} && "
+    fill = (f"tar --numeric-owner -xf {archive} -C {tree} --exclude=./dev/* && cp -R {extra}/. {tree} && "
             f"rm -f {' '.join(f'{tree}/etc/systemd/system/*.wants/{unit}' for unit in DISABLED)} && "
             f"mke2fs -q -t ext4 -O ^has_journal -E lazy_itable_init=1 -d {tree} {disk} {DISK_BYTES >> 10}k")
     _tool("sh", "-ec", fill) if os.geteuid() == 0 else _tool("fakeroot", "sh", "-ec", fill)
@@ -201,13 +212,9 @@ def _write_files(extra: str) -> None:
         "etc/.updated": "",
         "var/.updated": "",
     }
-    programs = {"usr/bin/sandbox": PROGRAM, "usr/local/sbin/sandbox-lab": START}
-    for name, text in (files | programs).items():
-        path = f"{extra}/{name}"
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "w") as file:
-            file.write(text)
-        os.chmod(path, 0o755 if name in programs else 0o644)
+    for name, text in files.items():
+        _write(f"{extra}/{name}", text)
+    _write(f"{extra}/usr/local/sbin/sandbox-lab", START, mode=0o755)
     os.makedirs(f"{extra}/host")
     os.makedirs(f"{extra}/{units}/multi-user.target.wants")
     os.symlink("../sandbox-lab.service", f"{extra}/{units}/multi-user.target.wants/sandbox-lab.service")
@@ -215,12 +222,21 @@ def _write_files(extra: str) -> None:
         os.symlink("/dev/null", f"{extra}/{units}/{unit}")
 
 
-def _add_wheels(recipe: Recipe, target: str) -> None:
+def _add_project(recipe: Recipe, tree: str) -> None:
+    """Our program, which finds the package when the agent has linked it, and what the package needs."""
     import sys
 
+    _write(f"{tree}/usr/bin/sandbox", PROGRAM, mode=0o755)
     _tool(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile",
-          "--root-user-action", "ignore", "--target", target, "--python-version", recipe.python, "--no-deps",
-          *recipe.wheels)
+          "--root-user-action", "ignore", "--python-version", recipe.python, "--no-deps",
+          "--target", f"{tree}/usr/local/lib/python{recipe.python}/dist-packages", *recipe.wheels)
+
+
+def _write(path: str, text: str, *, mode: int = 0o644) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        file.write(text)
+    os.chmod(path, mode)
 
 
 def _kernel(tree: str) -> str:

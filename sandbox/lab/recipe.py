@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from ..errors import SpecError
 
 SYSTEM = ("systemd", "systemd-sysv", "dbus", "udev", "kmod", "python3", "iproute2", "procps", "util-linux", "e2fsprogs")
+LOGIN = ("libpam-systemd", "dbus-user-session", "passwd", "uidmap")
+"""A normal user's session: a user manager and its bus, and ranges of user ids."""
+USER = "user"
+"""A normal user, the first one: id 1000."""
 TESTS = ("python3-prctl", "python3-psutil", "python3-pyroute2", "python3-pytest", "python3-pytest-timeout",
-         "python3-hypothesis", "python3-jsonschema", "python3-rich", "strace", "stress-ng")
+         "python3-hypothesis", "python3-jsonschema", "python3-jeepney", "python3-rich", "strace", "stress-ng")
 PEERS = ("crun", "runc", "bubblewrap", "podman", "docker.io", "containerd")
 KERNEL = "linux-image-cloud-amd64"
 WHEELS = ("typer>=0.17,<0.29", "annotated-doc", "shellingham", "cgroupspy>=0.2.3")
@@ -59,11 +63,11 @@ class Image:
 
 TOOLS = Recipe(name="tools", suite="trixie", packages=("qemu-system-x86", "virtiofsd"))
 """QEMU: that of Debian 12 (7.2) panics guests with more than one CPU, so it comes from the newer release."""
-DISK = (*SYSTEM, KERNEL, *TESTS, *PEERS)
+DISK = (*SYSTEM, *LOGIN, KERNEL, *TESTS, *PEERS)
 TRIXIE = Recipe(name="trixie", suite="trixie", python="3.13", packages=DISK, wheels=WHEELS)
 BOOKWORM = Recipe(name="bookworm", suite="bookworm", python="3.11", packages=DISK, wheels=WHEELS)
 
-TREE = Recipe(name="tree", suite="bookworm", packages=(*SYSTEM, *TESTS))
+TREE = Recipe(name="tree", suite="bookworm", python="3.11", packages=(*SYSTEM, *TESTS), wheels=WHEELS)
 """A root for containers on machines without systemd. That of Debian 12, as newer ones give up cgroup v1."""
 
 IMAGES = {

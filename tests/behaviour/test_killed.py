@@ -88,7 +88,7 @@ def test_gc_is_part_of_the_next_run(sandbox: Program) -> None:
         running.read_line()
         kill_runner_and_guard(running)
         running.process.wait()
-    assert cgroups(running.name)
+    assert cgroups(running.name) or sandbox.driver != "cgroupfs"
     try:
         assert sandbox("--pids-limit", "50", "--", "true").code == 0
         assert eventually(running.gone, seconds=5)

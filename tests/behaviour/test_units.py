@@ -114,9 +114,9 @@ def test_commands_that_end_at_once(sandbox: Program) -> None:
 @UNITS
 def test_the_slice(sandbox: Program) -> None:
     with sandbox.start("--slice", "sandboxtest-a.slice", "-m", "64m", "--", "sh", "-c",
-                       "cat /proc/self/cgroup; read line") as running:
-        line = running.read_line()
-        assert b"/sandboxtest.slice/sandboxtest-a.slice/" in line + running.process.stdout.readline()  # type: ignore
+                       "cat /proc/self/cgroup; echo; read line") as running:
+        text = b"".join(iter(running.read_line, b"\n"))
+        assert b"/sandboxtest.slice/sandboxtest-a.slice/" in text
         assert running.finish(b"\n").code == 0
     systemctl("stop", "sandboxtest.slice")
 

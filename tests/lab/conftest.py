@@ -11,15 +11,17 @@ from labs import Lab
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "lab: boots a lab")
+    config.addinivalue_line("markers", "tools: compares with docker and others in a VM, for many minutes")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     ours = [item for item in items if here in item.path.parents]
     for item in ours:
-        item.add_marker(pytest.mark.lab)
+        if not item.get_closest_marker("tools"):
+            item.add_marker(pytest.mark.lab)
         item.add_marker(pytest.mark.timeout(300))
-    if ours and "lab" not in config.option.markexpr:
+    if ours and not {"lab", "tools"} & {*config.option.markexpr.split()}:
         config.hook.pytest_deselected(items=ours)
         items[:] = [item for item in items if item not in ours]
 

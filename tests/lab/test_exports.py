@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 from labs import Lab
 
+pytestmark = pytest.mark.tools
 TOOLS = ("systemd-run", "unit", "docker", "podman", "oci")
 FILES = ("memory.max", "memory.high", "memory.low", "memory.swap.max", "memory.oom.group", "cpu.max", "cpu.weight",
          "cpu.idle", "cpuset.cpus", "pids.max", "io.max", "io.weight")

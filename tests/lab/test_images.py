@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -54,3 +56,17 @@ def test_bookworm(boot: Callable[[str], Lab], image: str, mode: str) -> None:
     group = lab.sh("systemd-run -q --scope -p MemoryMax=32M cat /proc/self/cgroup")
     assert (":memory:/system.slice/run-" in group) == (mode != "v2")
     assert f"Cgroup Mode: {mode}" in lab.out("sandbox", "info")
+
+
+def test_a_machine_without_systemd() -> None:
+    """The container lab brings a Debian of its own, and our program with it."""
+    lab = Lab("container", name=f"tree-{os.getpid()}")
+    script = ("systemctl is-system-running --wait; cat /proc/1/comm; "
+              "sandbox run -m 32m -- python3 -c 'b=bytearray(100<<20)' 2>/dev/null; echo $?")
+    hidden = ["unshare", "--mount", "sh", "-ec", 'mount -t tmpfs none "$(readlink -f /lib/systemd)"; exec "$@"', "sh"]
+    try:
+        done = subprocess.run([*hidden, *lab.argv("sh", "-c", script)], stdin=subprocess.DEVNULL, capture_output=True,
+                              timeout=280, check=False)
+        assert done.stdout.split() == [b"running", b"systemd", b"137"], done.stderr
+    finally:
+        lab.down()

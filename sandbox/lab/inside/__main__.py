@@ -94,8 +94,8 @@ def _ended() -> Iterator[int]:
 
 if __name__ == "__main__":
     move_aside()
+    install_project()
     if sys.argv[1:]:
         serve_socket(sys.argv[1])
     else:
-        install_project()
         serve_ports()

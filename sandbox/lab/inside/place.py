@@ -115,10 +115,12 @@ def move_aside() -> None:
 
 
 def install_project() -> None:
-    """Make the packages this file belongs to importable inside (VM)."""
+    """Make the packages this file belongs to importable inside, unless the lab's root is the host's own."""
+    package = os.path.abspath(__file__).removesuffix("/lab/inside/place.py")
+    if not package.startswith(f"{HOST}/"):
+        return
     import site
 
-    package = os.path.abspath(__file__).removesuffix("/lab/inside/place.py")
     project = os.path.dirname(package).removeprefix(HOST)
     enter(project)
     os.chdir("/")

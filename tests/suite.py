@@ -1,0 +1,242 @@
+"""The whole suite: each part runs pytest where it belongs, and one report comes of them all.
+
+Usage: suite.py PART... [-- FLAG...], where the flags are for pytest. ``SANDBOX_TEST_DRIVERS`` in the environment
+replaces the drivers of every part, ``SANDBOX_MUST_WORK`` what must work.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REPORT = ROOT / "build" / "tests.xml"
+SANDBOX = [str(Path(sys.executable).with_name("sandbox")), "lab"]
+AS_ROOT = [str(ROOT / ".ci" / "as-root")]
+SUITE = ("tests/behaviour", "tests/kernel")
+EMULATED = 10
+"""How many times slower a VM is whose CPU is emulated: tests of many things at once do so many fewer there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One run of pytest.
+
+    :param name: what it is called on the command line and in the report.
+    :param paths: what pytest runs.
+    :param flags: for pytest.
+    :param drivers: those that make cgroups in this part.
+    :param must_work: requirements that this place meets, so that a skip for one of them is a failure.
+    :param engine: of the lab it runs in; empty for this machine.
+    :param prepare: shell commands inside, as root, before pytest.
+    :param directory: where pytest is started.
+    :param user: who runs it inside, with a login session; empty for root.
+    """
+
+    name: str
+    paths: tuple[str, ...] = SUITE
+    flags: tuple[str, ...] = ()
+    drivers: str = "cgroupfs"
+    must_work: str = ""
+    engine: str = ""
+    prepare: str = "true"
+    directory: str = str(ROOT)
+    user: str = ""
+
+    @property
+    def lab(self) -> str:
+        """The name of its lab; parts with the same engine share one."""
+        return f"suite-{self.engine}-{os.getpid()}"
+
+    @property
+    def root(self) -> list[str]:
+        """What goes before a command line for which the part needs root: a VM does not."""
+        return [] if self.engine == "vm" else AS_ROOT
+
+
+CGROUP = "cgroup2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "cgroup1"
+PREPARE = """rm -rf /srv/tree; mkdir /srv/tree
+tar -c --exclude=./.venv --exclude=./.git --exclude=./build . | tar -x -C /srv/tree
+for name in sandbox sandbox_cli; do
+    ln -sfn /srv/tree/${name#sandbox_} /usr/local/lib/python3*/dist-packages/$name
+done
+python3 -m compileall -q /srv/tree/sandbox /srv/tree/cli /usr/local/lib/python3*/dist-packages >/dev/null
+udevadm settle; grep -q ^/dev /proc/swaps || swapon /dev/disk/by-id/virtio-swap
+"""
+"""In a VM. Over virtiofs each start of Python takes half as long again; a normal user would not even keep bytecode."""
+LOGIN = """mkdir -p /run/systemd/system/user@.service.d
+printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' >/run/systemd/system/user@.service.d/delegate.conf
+systemctl daemon-reload; loginctl enable-linger user; systemctl start user@1000
+"""
+"""A user manager, with all controllers: by default it has cpu, memory and pids only."""
+PARTS = {part.name: part for part in (
+    Part(name="host", paths=("tests/unit", "tests/test_quality.py", *SUITE)),
+    Part(name="container", engine="container", drivers="systemd,service,delegated",
+         must_work=f"root {CGROUP} cpus2 strace bash systemd"),
+    Part(name="vm", engine="vm", flags=("--timeout=400",), drivers="systemd,delegated", directory="/srv/tree",
+         prepare=PREPARE, must_work="root cgroup2 swap disk cpus2 strace bash systemd"),
+    Part(name="rootless", engine="vm", flags=("--timeout=400",), drivers="systemd", user="user",
+         directory="/srv/tree", prepare=PREPARE + LOGIN, must_work="cgroup2 swap disk cpus2 strace bash systemd"),
+    Part(name="lab", paths=("tests/lab",), flags=("-m", "lab")),
+    Part(name="tools", paths=("tests/lab",), flags=("-m", "tools")),
+)}
+
+
+@dataclass
+class Result:
+    """What came of a part.
+
+    :param code: pytest's exit code, or that of what should have started it.
+    :param suite: pytest's report; None when none came back.
+    """
+
+    part: Part
+    code: int
+    seconds: float
+    suite: ElementTree.Element | None
+    bad: list[str] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        for case in () if self.suite is None else self.suite.iter("testcase"):
+            for outcome in case:
+                message = (outcome.get("message") or "").strip().split("\n")[0][:160]
+                if outcome.tag in ("failure", "error"):
+                    self.bad.append(f"{case.get('classname')}::{case.get('name')} - {message}"[:300])
+                elif outcome.tag == "skipped":
+                    self.skipped[message] += 1
+
+    @property
+    def passed(self) -> int:
+        """How many tests did what they should."""
+        total = 0 if self.suite is None else len(list(self.suite.iter("testcase")))
+        return total - len(self.bad) - self.skipped.total()
+
+
+def run(parts: list[Part], flags: list[str]) -> list[Result]:
+    """One part after the other: a test that measures CPU time must be alone, and two emulated VMs crawl.
+
+    :param flags: for pytest, of whoever started us.
+    """
+    with tempfile.TemporaryDirectory(prefix="sandbox-suite-") as directory:
+        try:
+            return [_part(part, directory, flags) for part in parts]
+        finally:
+            for lab, root in {part.lab: part.root for part in parts if part.engine}.items():
+                subprocess.run([*root, *SANDBOX, "down", lab], stderr=subprocess.DEVNULL, check=False)
+
+
+def _part(part: Part, directory: str, flags: list[str]) -> Result:
+    print(f"{f' {part.name} ':#^80}", flush=True)
+    begin = time.monotonic()
+    code = _call(_command(part, directory, flags))
+    return Result(part, code, time.monotonic() - begin, _report(part, directory))
+
+
+def _call(argv: list[str]) -> int:
+    with subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # the terminal has told it, too
+            raise
+
+
+def _command(part: Part, directory: str, flags: list[str]) -> list[str]:
+    """The command line of a part: pytest, in what it is to run in."""
+    python = "python3" if part.engine == "vm" else sys.executable
+    pytest = ["env", f"SANDBOX_TEST_DRIVERS={os.environ.get('SANDBOX_TEST_DRIVERS', part.drivers)}",
+              f"SANDBOX_MUST_WORK={os.environ.get('SANDBOX_MUST_WORK', part.must_work)}"]
+    if part.engine == "vm" and _is_emulated(part):
+        pytest.append(f"SANDBOX_TEST_SLOWER={EMULATED}")
+    pytest += [python, "-m", "pytest", *part.paths, "-p", "no:cacheprovider", *part.flags, *flags,
+               f"--junit-xml={_path(part, directory)}"]
+    if not part.engine:
+        return [*AS_ROOT, *pytest]
+    if part.user:
+        pytest = ["su", "-", part.user, "-c", f"cd {part.directory} && exec {shlex.join(pytest)}"]
+    return _inside(part, "sh", "-ec", f'{part.prepare}\ncd "$1"; shift; exec "$@"', "sh", part.directory, *pytest)
+
+
+def _inside(part: Part, *argv: str) -> list[str]:
+    return [*part.root, *SANDBOX, "run", "--engine", part.engine, "--name", part.lab, "--", *argv]
+
+
+def _is_emulated(part: Part) -> bool:
+    """Boots the lab, if it is not up, to see how."""
+    up = [*SANDBOX, "up", "--engine", part.engine, "--name", part.lab]
+    subprocess.run(up, stdout=subprocess.DEVNULL, check=False)
+    labs = subprocess.run([*SANDBOX, "ls", "--json"], stdout=subprocess.PIPE, check=True).stdout
+    return any(lab["name"] == part.lab and lab["detail"] == "tcg" for lab in json.loads(labs))
+
+
+def _path(part: Part, directory: str) -> str:
+    """Where pytest writes its report: in a lab that is a file of the lab."""
+    return f"/tmp/tests-{part.name}.xml" if part.engine else f"{directory}/{part.name}.xml"
+
+
+def _report(part: Part, directory: str) -> ElementTree.Element | None:
+    """What pytest has written."""
+    show = ["cat", _path(part, directory)]
+    done = subprocess.run(_inside(part, *show) if part.engine else show, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode != 0:
+        return None
+    suite = next(ElementTree.fromstring(done.stdout).iter("testsuite"))
+    suite.set("name", part.name)
+    return suite
+
+
+def summary(results: list[Result]) -> Iterator[str]:
+    """The report for people."""
+    for result in results:
+        for line in result.bad:
+            yield f"FAILED {result.part.name}: {line}"
+        if result.suite is None or result.code not in (0, 1):
+            yield f"FAILED {result.part.name}: exit code {result.code}{', no report' * (result.suite is None)}"
+    for result in results:
+        for reason, number in result.skipped.most_common():
+            yield f"skipped {result.part.name}: {number} x {reason}"
+    yield f"{'part':<12}{'passed':>8}{'failed':>8}{'skipped':>8}{'seconds':>9}"
+    for result in results:
+        yield (f"{result.part.name:<12}{result.passed:>8}{len(result.bad):>8}{result.skipped.total():>8}"
+               f"{result.seconds:>9.0f}")
+
+
+def write(results: list[Result]) -> None:
+    """The report for programs: one file, a test suite for each part."""
+    root = ElementTree.Element("testsuites")
+    root.extend(result.suite for result in results if result.suite is not None)
+    REPORT.parent.mkdir(exist_ok=True)
+    ElementTree.ElementTree(root).write(REPORT, encoding="utf-8", xml_declaration=True)
+
+
+def main(words: list[str]) -> int:
+    """The exit code: 0 when every part passed."""
+    cut = words.index("--") if "--" in words else len(words)
+    if not words[:cut] or set(words[:cut]) - PARTS.keys():
+        raise SystemExit(f"usage: suite.py PART... [-- FLAG...]; the parts are {', '.join(PARTS)}")
+    begin = time.monotonic()
+    results = run([PARTS[name] for name in words[:cut]], words[cut + 1:])
+    write(results)
+    good = all(result.code == 0 and result.suite is not None for result in results)
+    print("#" * 80, *summary(results), f"{'passed' if good else 'FAILED'} in {time.monotonic() - begin:.0f} s; "
+          f"all of it is in {REPORT.relative_to(ROOT)}", sep="\n")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
