@@ -164,6 +164,19 @@ def test_limits_survive_reloads_and_a_reexec(sandbox: Program, kind: str) -> Non
 
 
 @UNITS
+@pytest.mark.requires("root")
+def test_a_restart_of_dbus_changes_nothing(sandbox: Program, kind: str) -> None:
+    with sandbox.start("-m", "64m", *WAIT) as running:
+        running.read_line()
+        assert systemctl("restart", "dbus.service").returncode == 0
+        assert sandbox("-m", "64m", "--", "true").code == 0
+        done = running.finish(b"\n")
+    assert done.code == 0, done.err
+    assert all(row["enforced"] for row in done.report["limits"])
+    assert status(f"sandbox-{running.name}.{kind}") == NO_SUCH_UNIT
+
+
+@UNITS
 def test_starting_while_systemd_reloads(sandbox: Program) -> None:
     with subprocess.Popen(["sh", "-c", f"while systemctl {' '.join(MANAGER)} daemon-reload; do :; done"],
                           stderr=subprocess.DEVNULL) as storm:
