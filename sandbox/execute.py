@@ -58,7 +58,7 @@ class Executor:
             "check_type": self._check_type, "inherit": self._inherit, "write": self._write,
             "read_back": self._read_back, "open": self._open, "open_directory": self._open_directory, "go": self._go,
         }
-        if any(step.op in ("start_unit", "start_service", "split") for step in plan.steps):
+        if any(step.op in ("start_unit", "start_service", "split", "attach") for step in plan.steps):
             self._add_unit_ops()
 
     def run(self) -> None:
@@ -134,7 +134,7 @@ class Executor:
 
         unit = Unit(lambda: self.guard, failed)
         self._ops |= {"property": unit.tell, "start_unit": unit.start, "start_service": start_service,
-                      "split": unit.split, "stop_unit": unit.stop}
+                      "split": unit.split, "attach": unit.attach, "stop_unit": unit.stop}
 
     def _enable(self, step: Step) -> None:
         """Enable controllers for the children of a v2 cgroup, one by one, and never split a threaded one."""

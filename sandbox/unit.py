@@ -87,6 +87,13 @@ class Unit:
             for pid in pids:
                 _move(target, pid)
 
+    def attach(self, step: Step) -> None:
+        """Have systemd move a process of ours into a unit that is there."""
+        manager, unit, cgroup, process = map(str, step.args)
+        pid = self._pid(process)
+        with borrow(user=manager == "user") as bus:
+            bus.call("AttachProcessesToUnit", "ssau", unit, cgroup, [pid])
+
     def stop(self, step: Step) -> None:
         """See to it that the unit is gone, if it was ever asked for."""
         manager, unit = map(str, step.args)

@@ -29,9 +29,7 @@ class DelegatedDriver:
         """See :class:`~sandbox.drivers.Driver`."""
         given = host.manager.delegated
         if given:
-            in_the_way = any(tree.own == given for tree in host.hierarchies)
-            plan = plan_below(self.name, spec, host, name=name,
-                              before=unit.split(host, given) if in_the_way else ())
+            plan = plan_below(self.name, spec, host, name=name, before=_move_in(host, given))
             return plan._replace(notes=(f"below {given}, which systemd has delegated to the launcher", *plan.notes))
         scope = unit.unit_name(spec, name, "scope")
         cgroup = unit.cgroup_of(scope, spec, host)
@@ -55,6 +53,15 @@ def unit_plan(spec: Spec, host: Host, name: str) -> tuple[Plan, str]:
              *unit.enable(inside, cgroup), *process.cleanup(host, name=name, cgroups=(), unit=scope),
              unit.stop(scope, host))
     return Plan(driver=driver.name, name=name, steps=steps), cgroup
+
+
+def _move_in(host: Host, given: str) -> Iterator[Step]:
+    """What must move before cgroups can be made below ``given`` and entered."""
+    if any(tree.own == given for tree in host.hierarchies):
+        yield from unit.split(host, given)
+    elif host.uid and not any(tree.own.startswith(f"{given}/") for tree in host.hierarchies):
+        yield unit.tell_init()
+        yield unit.attach(given.rpartition("/")[2], host)
 
 
 def _holders(host: Host) -> tuple[str, ...]:

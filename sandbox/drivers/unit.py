@@ -119,6 +119,12 @@ def start_service(unit: str, host: Host) -> Step:
     return Step(op="start_service", args=(_manager(host), unit), phase=Phase.SPAWN)
 
 
+def attach(unit: str, host: Host) -> Step:
+    """Have systemd move the init in beside the processes that hold the unit. Without root it may not move there
+    itself, and its child, the workload, could not be born below the unit (cgroups(7))."""
+    return Step(op="attach", args=(_manager(host), unit, f"/{PROCESSES}", "init"), phase=Phase.PREPARE)
+
+
 def stop(unit: str, host: Host) -> Step:
     """See to it that the unit is gone."""
     return Step(op="stop_unit", args=(_manager(host), unit), phase=Phase.CLEANUP)

@@ -13,8 +13,9 @@ _SIZES = tuple((1024.0**power, name) for power, name in ((4, "TiB"), (3, "GiB"),
 
 
 class Axis(NamedTuple):
-    """From 0 (or its first tick) to ``high``; ``ticks`` are (value, text), ``title`` is the unit of the texts."""
+    """From ``low`` to ``high``; ``ticks`` are (value, text), ``title`` is the unit of the texts."""
 
+    low: float
     high: float
     ticks: tuple[tuple[float, str], ...]
     title: str
@@ -26,9 +27,9 @@ def linear(high: float, unit: str) -> Axis:
     :param unit: ``bytes`` or ``seconds``, for which a fitting multiple is chosen, or any other text.
     """
     scale, title = _multiple(high, unit)
-    step = 2.0 ** math.ceil(math.log2(high / 5)) if unit == "bytes" else _decimal(high / scale / 5) * scale
+    step = 2.0 ** math.ceil(math.log2(high / 6)) if unit == "bytes" else _decimal(high / scale / 6) * scale
     ticks = [number * step for number in range(math.floor(high / step * (1 + 1e-9)) + 1)]
-    return Axis(high, tuple((value, f"{value / scale:.6g}") for value in ticks), title)
+    return Axis(0, high, _texts(ticks, scale), title)
 
 
 def rounded_up(axis: Axis, unit: str) -> Axis:
@@ -39,16 +40,18 @@ def rounded_up(axis: Axis, unit: str) -> Axis:
 
 
 def logarithmic(lowest: float, highest: float) -> Axis:
-    """Seconds, ticks at 1, 2 and 5 of each power of ten, around what is given (above 0)."""
-    exponents = range(math.floor(math.log10(lowest)) - 1, math.ceil(math.log10(highest)) + 2)
-    values = [digit * 10.0**exponent for exponent in exponents for digit in (1, 2, 5)]
-    first = max(place for place, value in enumerate(values) if value <= lowest * (1 + 1e-9))
-    last = min(place for place, value in enumerate(values) if value >= highest * (1 - 1e-9) and place > first)
-    inside = values[first:last + 1]
-    scale, title = _multiple(inside[-1], "seconds")
-    # Over many powers of ten there is room for the powers alone, and the ends.
-    shown = inside if len(inside) <= 7 else [value for value in inside if _is_power(value)]
-    return Axis(inside[-1], tuple((value, f"{value / scale:.6g}" if value in shown else "") for value in inside), title)
+    """Seconds above 0, a tenth wider than given; ticks at powers of ten and, where there is room, between them."""
+    low, high = lowest / 1.1, highest * 1.1
+    if high < 3 * low:
+        step = _decimal((high - low) / 6)
+        ticks = [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    else:
+        exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        ticks = next(ticks for digits in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))
+                     if len(ticks := [digit * 10.0**exponent for exponent in exponents for digit in digits
+                                      if low <= digit * 10.0**exponent <= high]) <= 8 or digits == (1,))
+    scale, title = _multiple(high, "seconds")
+    return Axis(low, high, _texts(ticks, scale), title)
 
 
 def words(value: float, unit: str) -> str:
@@ -58,6 +61,7 @@ def words(value: float, unit: str) -> str:
     if unit == "seconds" and value:
         scale, unit = next((one for one in _TIMES[1:] if abs(value) >= one[0] * 0.9995), _TIMES[-1])
         value /= scale
+        return f"{value:.0f} {unit}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".") + f" {unit}"
     number = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return f"{number} {'s' if unit == 'seconds' else unit}".rstrip()
 
@@ -75,11 +79,11 @@ def _multiple(high: float, unit: str) -> tuple[float, str]:
     return 1, unit
 
 
+def _texts(ticks: Sequence[float], scale: float) -> tuple[tuple[float, str], ...]:
+    return tuple((value, f"{value / scale:.6g}") for value in ticks)
+
+
 def _decimal(least: float) -> float:
     """The smallest of 1, 2 and 5 times a power of ten that is at least ``least``."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(digit * power for digit in (1, 2, 5, 10) if digit * power >= least * (1 - 1e-9))
-
-
-def _is_power(value: float) -> bool:
-    return abs(math.log10(value) - round(math.log10(value))) < 1e-9

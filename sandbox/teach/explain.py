@@ -39,6 +39,7 @@ OPS = {
     "property": "a property of the unit: name, D-Bus type, value",
     "start_unit": "StartTransientUnit with these properties; wait for JobRemoved with result done: unit, its processes",
     "start_service": "the same, with the guard as the main process of the service",
+    "attach": "AttachProcessesToUnit: the init joins the processes that hold the unit",
     "split": "move the unit's own processes into a cgroup below it: only a leaf may hold processes",
     "systemctl": "if the launcher is dead: stop the unit; cgroup v1 may not tell systemd that it is empty",
     "stop_unit": "StopUnit, and wait until the unit is gone",

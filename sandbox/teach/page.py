@@ -1,7 +1,7 @@
 """A self-contained HTML page: one file, no script, nothing from the network; light, dark and on paper.
 
-Every function returns a fragment of HTML in which all that was given is escaped; :func:`page` puts them together. The
-colours of :mod:`~sandbox.teach.plot` are defined here, so that each driver has one colour in tables, trees and pictures.
+Every function returns a fragment of HTML in which all that was given is escaped; :func:`page` puts them together. Each
+driver has one colour, in tables, trees and the pictures of :mod:`~sandbox.teach.plot`.
 """
 
 from __future__ import annotations
@@ -104,13 +104,15 @@ def code(text: str, label: str = "Command") -> str:
 
 def table(content: Table) -> str:
     """In a box of its own that scrolls sideways where the page is narrow."""
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in content.head)
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' if cell else "<td></td>" for cell in content.head)
     marks = content.marks or ("",) * len(content.rows)
     rows = "".join(_row(row, mark, content.code) for row, mark in zip(content.rows, marks, strict=True))
     used = [mark for mark in MARKS if mark in marks]
-    legend = "".join(f'<span class="mark {mark}">{MARKS[mark]} {mark} <b>{marks.count(mark)}</b></span>' for mark in used)
-    caption = f"<caption><span>{escape(content.caption)}</span>{legend}</caption>"
-    return _region(content.caption, f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>", "wide")
+    legend = "".join(f' <span class="mark {mark}">{MARKS[mark]} {mark} <b>{marks.count(mark)}</b></span>'
+                     for mark in used)
+    caption = f"<caption><div><span>{escape(content.caption)}</span>{legend}</div></caption>"
+    body = f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
+    return _region(content.caption, f"<table>{caption}{body}</table>", "wide")
 
 
 def figure(drawing: str, caption: str) -> str:

@@ -37,8 +37,6 @@ border-radius:6px}
 .skip:focus{top:1rem}
 main{padding-top:2.25rem}
 section{padding-top:clamp(2.5rem,5vw,4rem)}
-section>*+*{margin-top:1.75rem}
-section>h2+*{margin-top:0}
 footer{margin-top:clamp(3rem,6vw,5rem);padding-bottom:3rem;color:var(--soft);font-size:.875rem}
 footer p{border-top:1px solid var(--rule);padding-top:1.25rem;max-width:none;white-space:pre-line}
 code{font:.9em/1.5 ui-monospace,"SF Mono",SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
@@ -46,20 +44,22 @@ code{font:.9em/1.5 ui-monospace,"SF Mono",SFMono-Regular,Menlo,Consolas,"DejaVu 
 .code{background:var(--raised);border-radius:10px;overflow-x:auto}
 .code pre{margin:0;padding:1rem 1.25rem;width:max-content}
 .wide{overflow-x:auto;border:1px solid var(--rule);border-radius:10px}
-table{border-collapse:collapse;width:100%;font-size:.9375rem;line-height:1.45;font-variant-numeric:tabular-nums}
+table{border-collapse:separate;border-spacing:0;width:100%;font-size:.9375rem;line-height:1.45;font-variant-numeric:tabular-nums}
 caption{text-align:left;padding:.9rem 1rem .7rem;font-weight:600}
-caption>span{display:inline-block;margin-right:1.25rem}
+caption>div{position:sticky;left:1rem;width:fit-content;max-width:calc(100vw - 5rem)}
+caption span:first-child{display:inline-block;margin-right:1.25rem}
 caption .mark{font-weight:400;font-size:.875rem;margin-right:1rem;white-space:nowrap}
 th,td{text-align:left;vertical-align:top;padding:.6rem 1rem;border-top:1px solid var(--rule);white-space:pre-line;
 min-width:6.5rem;max-width:26rem;overflow-wrap:break-word}
-thead th{color:var(--soft);font-weight:500;font-size:.8125rem;background:var(--raised);vertical-align:bottom}
-tbody th{font-weight:550}
+thead>tr>*{color:var(--soft);font-weight:500;font-size:.8125rem;background:var(--raised);vertical-align:bottom}
+tbody th{font-weight:550;position:sticky;left:0;background:var(--paper);overflow-wrap:anywhere}
 tbody th .mark{display:inline-block;width:1.4em;font-weight:700}
 tr.different th,tr.different td,tr.unmet th,tr.unmet td{background:var(--raised)}
 tr.different th{box-shadow:inset 3px 0 var(--high)}
 tr.unmet th{box-shadow:inset 3px 0 var(--max)}
 .mark.same{color:var(--same)}.mark.different{color:var(--high)}.mark.unmet{color:var(--max)}
-.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,11.5rem),1fr));gap:1.5rem 2rem;margin:2rem 0 0}
+.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));
+gap:1.5rem clamp(1rem,3vw,2rem);margin:2rem 0 0}
 .facts div{border-top:2px solid var(--c);padding-top:.8rem}
 .facts dt{font-size:.875rem;color:var(--soft)}
 .facts dd{margin:.15rem 0 0;font-size:clamp(1.6rem,1.3rem + 1.1vw,2.125rem);line-height:1.15;font-weight:620;
@@ -68,15 +68,18 @@ letter-spacing:-.02em;font-variant-numeric:tabular-nums;color:var(--c)}
 .columns{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr));gap:1.75rem 2.5rem}
 .columns>*{min-width:0}
 figure{margin:0}
+section>*+*{margin-top:1.75rem}
+section>figure+figure{margin-top:3rem}
+section>h2+*{margin-top:0}
 figcaption{font-size:.875rem;color:var(--soft);margin-top:.75rem;max-width:42rem}
 .tree figcaption{font-weight:600;font-size:1rem;color:var(--ink);margin:0 0 .75rem}
 .tree ul{list-style:none;margin:0;padding:0}
 .tree li{position:relative;padding:.2rem 0}
 .tree ul ul{margin-left:.45rem;padding-left:1.15rem}
 .tree ul ul>li::before{content:"";position:absolute;left:-1.15rem;top:-.2rem;height:1.25rem;width:.75rem;
-border:solid var(--rule);border-width:0 0 1.5px 1.5px;border-bottom-left-radius:5px}
+border:solid var(--soft);opacity:.5;border-width:0 0 1px 1px;border-bottom-left-radius:5px}
 .tree ul ul>li:not(:last-child)::after{content:"";position:absolute;left:-1.15rem;top:0;bottom:0;
-border-left:1.5px solid var(--rule)}
+border-left:1px solid var(--soft);opacity:.5}
 .tree div{display:flex;flex-wrap:wrap;gap:0 .75rem;align-items:baseline}
 .tree code{overflow-wrap:anywhere}
 .owner{color:var(--c);font-size:.8125rem;font-weight:550;white-space:nowrap}
@@ -98,7 +101,7 @@ _PLOT = """
 .plot .line{stroke:var(--c);stroke-width:2;stroke-dasharray:var(--dash);stroke-linejoin:round}
 .plot .area{fill:var(--c);fill-opacity:.07}
 .plot .marker{fill:var(--c);stroke:var(--paper);stroke-width:1.5}
-.plot .lane{stroke:var(--c);stroke-width:8;stroke-dasharray:var(--dash)}
+.plot .lane{stroke:var(--c);stroke-width:8}
 .plot .rule{stroke:var(--c);stroke-width:1.75;stroke-dasharray:var(--dash,none)}
 .plot [class^=r-] text,.plot .label,.plot .name{fill:var(--c);font-weight:600;paint-order:stroke;stroke:var(--paper);
 stroke-width:4px;stroke-linejoin:round}
@@ -109,8 +112,8 @@ stroke-width:4px;stroke-linejoin:round}
 .plot .cross{stroke:var(--c);stroke-width:2.5}
 .plot circle.badge{fill:var(--c)}
 .plot .number{fill:var(--paper);font-size:11px;font-weight:700}
-.plot .slice{fill:transparent}
-.plot .slice:hover{fill:var(--ink);fill-opacity:.08}
+.plot .slices{fill:transparent}
+.plot .slices rect:hover{fill:var(--ink);fill-opacity:.08}
 .plot .phase{stroke:var(--c);stroke-width:1.25;fill:var(--c)}
 .plot .tint .phase{fill-opacity:.12}
 .plot .tint .number{fill:var(--ink)}
@@ -119,13 +122,14 @@ line-height:1.5;color:var(--soft);font-variant-numeric:tabular-nums}
 .key li{display:flex;align-items:baseline;gap:.5rem;flex-wrap:nowrap}
 .key b{color:var(--ink);font-weight:600}
 .key .swatch{flex:none;height:12px;overflow:visible}
-.key .swatch .rule{fill:none}
+.key .swatch svg{overflow:visible}
 span.badge{flex:none;display:inline-block;min-width:1.3rem;border-radius:1rem;text-align:center;font-size:.75rem;
 line-height:1.3rem;font-weight:700;background:var(--c,var(--soft));color:var(--paper)}
 """
 
 _MEDIA = """
-@media (max-width:40rem){.plot .label{display:none}}
+@media (max-width:40rem){.plot .label{display:none}table{width:max-content;min-width:100%}
+td{max-width:15rem}tbody th{max-width:8.5rem}}
 @media print{html{font-size:80%}.skip,nav{display:none}.wide,.code{overflow:visible}.code pre{white-space:pre-wrap;
 width:auto}h2{break-after:avoid}figure,tr,.facts,.key{break-inside:avoid}*{print-color-adjust:exact}}
 """

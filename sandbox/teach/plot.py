@@ -20,8 +20,8 @@ from .axis import Axis, linear, logarithmic, percentile, rounded_up, words
 
 KINDS = ("cgroupfs", "systemd", "delegated")
 """Drivers with a colour of their own; anything else is ``other``."""
-CURVE_POINTS = 300
-SLICES = 48
+CURVE_POINTS = 200
+SLICES = 40
 PERCENTILES = (50, 95, 99)
 LABELLED_MARKS = 3
 """That many marks are labelled in the picture; of more, only their numbers are."""
@@ -81,20 +81,19 @@ def time_plot(title: str, unit: str, series: Sequence[Series], *, rules: Sequenc
     y = rounded_up(linear(highest * 1.04 or 1.0, unit), unit)
     rows = _rows(marks, end)
     below = len(lanes) * LANE
-    inside = [*_grid_x(x, [value / end for value, _ in x.ticks], below, "time since the start"), *_grid_y(y, rows),
+    inside = [*_grid_x(x, [value / end for value, _ in x.ticks], below, "time since the start"), *_grid_y(y),
               *(_drawn_lane(lane, row, end) for row, lane in enumerate(lanes)),
               *(_line(one, place, len(series), end, y.high) for place, one in enumerate(series)),
-              *_slices(series, end, unit), *_drawn_rules(rules, y.high), *_drawn_marks(marks, rows, end)]
+              *_drawn_rules(rules, y.high, unit), *_slices(series, end, unit), *_drawn_marks(marks, rows, end)]
     key = [*(_series_key(one, unit) for one in series),
-           *(_key(f"rule r-{rule.kind}", "M0 6H28", rule.label, words(rule.value, unit)) for rule in rules),
-           *(_key(f"lane k-{_kind(lane[0].kind)}", "M0 6H28", lane[0].label, _spent(lane)) for lane in lanes),
+           *(_item(lane[0].label, lane[0].kind, _spent(lane), "lane") for lane in lanes),
            *(f'<li><span class="badge m-{_look(mark)}">{number}</span> <b>{escape(mark.label)}</b> at '
              f"{words(mark.time, 'seconds')}</li>" for number, mark in enumerate(marks, 1))]
     told = [*(_told(one, rules, unit) for one in series),
             *(f"{rule.label}: {words(rule.value, unit)}." for rule in rules),
             *(f"{mark.label} at {words(mark.time, 'seconds')}." for mark in marks),
             *(f"{lane[0].label}: {_spent(lane)}." for lane in lanes)]
-    return _plot(title, told or ["No samples."], inside, key, top=30 + ROW * (max(rows, default=-1) + 1),
+    return _plot(title, told or ["No samples."], inside, key, top=_above(rows),
                  height=HEIGHT, bottom=below + 46)
 
 
@@ -126,23 +125,23 @@ def ecdf(title: str, series: Sequence[tuple[str, str, Sequence[float]]]) -> str:
     ordered = [one for one in ordered if one[2]]
     values = [value for *_, samples in ordered for value in samples] or [1e-3]
     axis = logarithmic(min(values), max(values))
-    low = axis.ticks[0][0]
 
     def x(value: float) -> float:
-        return math.log(value / low) / math.log(axis.high / low)
+        return math.log(value / axis.low) / math.log(axis.high / axis.low)
 
+    title_y = f"% of the samples; marked are p{', p'.join(map(str, PERCENTILES))}"
     inside = [*_grid_x(axis, [x(value) for value, _ in axis.ticks], 0, "time, logarithmic"),
-              *_grid_y(Axis(100, tuple((tick, str(tick)) for tick in (0, 25, 50, 75, 100)), "% of the samples"), ())]
+              *_grid_y(Axis(0, 100, tuple((tick, str(tick)) for tick in (0, 25, 50, 75, 100)), title_y))]
     key, told = [], []
     for label, kind, samples in ordered:
         marked = [(x(percentile(samples, percent)), percent / 100) for percent in PERCENTILES]
         reached = [(value, (place + 1) / len(samples)) for place, value in enumerate(samples)]
         steps = [(x(samples[0]), 0.0), *((x(value), share) for value, share in _thinned(reached))]
-        inside += [f'<g class="k-{_kind(kind)}">', _path(steps, step=True), *_markers(kind, marked), "</g>"]
+        inside += [f'<g class="k-{_kind(kind)}">', _path(steps, step=True, area=False), *_markers(kind, marked), "</g>"]
         text = ", ".join(f"p{percent} {words(percentile(samples, percent), 'seconds')}" for percent in PERCENTILES)
-        key.append(_series_item(label, kind, f"{text}, n = {len(samples)}"))
+        key.append(_item(label, kind, f"{text}, n = {len(samples)}"))
         told.append(f"{label}: {text}, {len(samples)} samples.")
-    return _plot(title, told or ["No samples."], inside, key, top=30, height=HEIGHT, bottom=46)
+    return _plot(title, told or ["No samples."], inside, key, top=_above(()), height=HEIGHT, bottom=46)
 
 
 def escape(text: str) -> str:
@@ -169,18 +168,17 @@ def _grid_x(axis: Axis, shares: Sequence[float], below: int, what: str) -> list[
     ticks = [f'<svg x="{_percent(share)}" y="100%"><path class="tick" d="M0 0v5"/><text text-anchor="middle" '
              f'y="{below + 18}">{text}</text></svg>' for share, (_, text) in zip(shares, axis.ticks, strict=True)]
     return [*ticks, '<line class="base" x1="0" x2="100%" y1="100%" y2="100%"/>',
-            f'<svg y="100%"><text class="unit" x="100%" text-anchor="end" y="{below + 38}">{what}, {axis.title}</text>'
+            f'<svg y="100%"><text x="100%" text-anchor="end" y="{below + 38}">{what}, {axis.title}</text>'
             "</svg>"]
 
 
-def _grid_y(axis: Axis, rows: Sequence[int]) -> list[str]:
+def _grid_y(axis: Axis) -> list[str]:
     lines = []
     for value, text in axis.ticks:
         y = _percent(1 - value / axis.high)
         lines.append(f'<line class="grid" x1="0" x2="100%" y1="{y}" y2="{y}"/>'
                      f'<text x="-10" y="{y}" dy="4" text-anchor="end">{text}</text>')
-    above = ROW * (max(rows, default=-1) + 1) + 14
-    return [*lines, f'<text class="unit" x="{-GUTTER}" y="{-above}">{escape(axis.title)}</text>']
+    return [*lines, f'<text x="{-GUTTER}" y="-14">{escape(axis.title)}</text>']
 
 
 def _line(one: Series, place: int, of: int, end: float, high: float) -> str:
@@ -188,33 +186,39 @@ def _line(one: Series, place: int, of: int, end: float, high: float) -> str:
     # Four markers on each line, staggered: on lines that lie on each other, all of them are seen.
     wanted = [(quarter + (place + 1) / (of + 1)) / 4 for quarter in range(4)] if points else []
     nearest = {min(points, key=lambda point: abs(point[0] - share * points[-1][0])) for share in wanted}
-    return f'<g class="k-{_kind(one.kind)}">{_path(points, step=one.step)}{"".join(_markers(one.kind, nearest))}</g>'
+    path = _path(points, step=one.step, area=of == 1)
+    return f'<g class="k-{_kind(one.kind)}">{path}{"".join(_markers(one.kind, nearest))}</g>'
 
 
-def _path(shares: Sequence[tuple[float, float]], *, step: bool) -> str:
-    """A line, and the area under it; ``shares`` are of the width and of the height, from the bottom left."""
+def _path(shares: Sequence[tuple[float, float]], *, step: bool, area: bool) -> str:
+    """A line through ``shares`` of the width and of the height, from the bottom left; ``area`` shades what is below."""
     if not shares:
         return ""
     points = [(round(x * 2000), round(1000 - y * 1000)) for x, y in shares]
     line = f"M{points[0][0]} {points[0][1]}"
     for (_, before), (x, y) in pairwise(points):
         line += (f"H{x}" + (f"V{y}" if y != before else "")) if step else f"L{x} {y}"
+    filled = f'<path class="area" d="{line}V1000H{points[0][0]}z"/>' if area else ""
     return ('<svg viewBox="0 0 2000 1000" preserveAspectRatio="none" width="100%" height="100%">'
-            f'<path class="area" d="{line}V1000H{points[0][0]}z"/><path class="line" d="{line}"/></svg>')
+            f'{filled}<path class="line" d="{line}"/></svg>')
 
 
 def _markers(kind: str, shares: Iterable[tuple[float, float]]) -> list[str]:
-    return [f'<svg x="{_percent(x)}" y="{_percent(1 - y)}"><path class="marker" d="{_MARKERS[_kind(kind)]}"/></svg>'
-            for x, y in sorted(shares)]
+    return [f'<svg x="{_percent(x)}" y="{_percent(1 - y)}">{_marker(kind)}</svg>' for x, y in sorted(shares)]
 
 
-def _drawn_rules(rules: Sequence[Rule], high: float) -> Iterable[str]:
+def _marker(kind: str) -> str:
+    return f'<path class="marker" d="{_MARKERS[_kind(kind)]}"/>'
+
+
+def _drawn_rules(rules: Sequence[Rule], high: float, unit: str) -> Iterable[str]:
     for place, rule in enumerate(sorted(rules, key=lambda rule: rule.value)):
         y = _percent(1 - rule.value / high)
-        # Every other label on the left: two limits that are close do not cover each other's.
-        x, anchor = ("0", "start") if place % 2 else ("100%", "end")
+        # On the left, where usage is still low; every other on the right, for limits that are close to each other.
+        x, anchor = ("100%", "end") if place % 2 else ("4", "start")
         yield (f'<g class="r-{escape(rule.kind)}"><line class="rule" x1="0" x2="100%" y1="{y}" y2="{y}"/>'
-               f'<text x="{x}" y="{y}" dy="-7" text-anchor="{anchor}">{escape(rule.label)}</text></g>')
+               f'<text x="{x}" y="{y}" dy="-7" text-anchor="{anchor}">'
+               f"{escape(rule.label)} {escape(words(rule.value, unit))}</text></g>")
 
 
 def _rows(marks: Sequence[Mark], end: float) -> list[int]:
@@ -233,7 +237,7 @@ def _rows(marks: Sequence[Mark], end: float) -> list[int]:
 def _drawn_marks(marks: Sequence[Mark], rows: Sequence[int], end: float) -> list[str]:
     lines, badges = [], []
     for number, (mark, row) in enumerate(zip(marks, rows, strict=True), 1):
-        x, y = _percent(mark.time / end), -row * ROW - 14
+        x, y = _percent(mark.time / end), -row * ROW - 34
         dx, anchor = (13, "start") if mark.time <= end / 2 else (-13, "end")
         label = f'<text class="label" x="{dx}" y="4" text-anchor="{anchor}">{escape(mark.label)}</text>'
         cross = f'<svg x="{x}" y="100%"><path class="cross" d="M-5-5 5 5M5-5-5 5"/></svg>'
@@ -257,11 +261,24 @@ def _lanes(spans: Sequence[Span]) -> list[list[Span]]:
 
 
 def _drawn_lane(lane: Sequence[Span], row: int, end: float) -> str:
-    # At least one unit long, or a short span would not be drawn at all.
-    ends = [(start := round(span.start / end * 2000), max(round(span.end / end * 2000), start + 1)) for span in lane]
-    bars = "".join(f"M{start} 0H{stop}" for start, stop in ends)
+    bars = "".join(f"M{start} 0H{stop}" for start, stop in _merged(lane, end))
     return (f'<svg y="100%" class="k-{_kind(lane[0].kind)}"><title>{escape(lane[0].label)}: {_spent(lane)}</title>'
-            f'<svg y="{row * LANE + 11}" viewBox="0 0 2000 1" width="100%" height="1" preserveAspectRatio="none"><path class="lane" d="{bars}"/></svg></svg>')
+            f'<svg x="-12" y="{row * LANE + 11}">{_marker(lane[0].kind)}</svg>'
+            f'<svg y="{row * LANE + 11}" viewBox="0 0 1000 1" width="100%" height="1" preserveAspectRatio="none">'
+            f'<path class="lane" d="{bars}"/></svg></svg>')
+
+
+def _merged(lane: Sequence[Span], end: float) -> list[tuple[int, int]]:
+    """Thousandths of the width; what touches there is one, and the shortest is one long, or it would not be seen."""
+    merged: list[tuple[int, int]] = []
+    for span in sorted(lane, key=lambda span: span.start):
+        start = round(span.start / end * 1000)
+        stop = max(round(span.end / end * 1000), start + 1)
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
+        else:
+            merged.append((start, stop))
+    return merged
 
 
 def _spent(lane: Sequence[Span]) -> str:
@@ -271,13 +288,14 @@ def _spent(lane: Sequence[Span]) -> str:
 
 def _slices(series: Sequence[Series], end: float, unit: str) -> Iterable[str]:
     """Tooltips: slices of time over the whole height, each with the values in its middle."""
+    yield '<g class="slices">'
     for number in range(SLICES if any(one.points for one in series) else 0):
         time = (number + 0.5) / SLICES * end
         values = [(one.label, value) for one in series if (value := _at(one, time)) is not None]
-        lines = [words(time, "seconds"), *(f"{escape(label)} {escape(words(value, unit))}" for label, value in values)]
-        newline = "\n"
-        yield (f'<rect class="slice" x="{_percent(number / SLICES)}" width="{_percent(1 / SLICES)}" height="100%">'
-               f"<title>{newline.join(lines)}</title></rect>")
+        lines = "\n".join([words(time, "seconds"), *(f"{label} {words(value, unit)}" for label, value in values)])
+        yield (f'<rect x="{_percent(number / SLICES)}" width="{_percent(1 / SLICES)}" height="100%">'
+               f"<title>{escape(lines)}</title></rect>")
+    yield "</g>"
 
 
 def _at(one: Series, time: float) -> float | None:
@@ -292,8 +310,9 @@ def _bar(row: int, phases: Sequence[tuple[str, float]], names: Sequence[str], lo
     for name, seconds in phases:
         number = names.index(name) + 1
         # Filled and tinted by turns, so that neighbours are told apart in one colour.
-        yield (f'<g class="{"tint" if number % 2 else "fill"}">'
-               f'<title>{escape(name)} {words(seconds, "seconds")}</title><rect class="phase" x="{_percent(start / longest)}" y="{row * BAR + 24}" height="24" '
+        yield (f'<g class="{"tint" if number % 2 else ""}">'
+               f'<title>{escape(name)} {words(seconds, "seconds")}</title>'
+               f'<rect class="phase" x="{_percent(start / longest)}" y="{row * BAR + 24}" height="24" '
                f'width="{_percent(seconds / longest)}"/>')
         if seconds >= 0.045 * longest:
             middle = _percent((start + seconds / 2) / longest)
@@ -303,33 +322,30 @@ def _bar(row: int, phases: Sequence[tuple[str, float]], names: Sequence[str], lo
 
 
 def _phase(name: str, rows: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> str:
-    return " ".join(f'<span class="k-{_kind(label)}">{_swatch(label, dashed=False)}'
-                    f'<span class="vh">{escape(label)} </span>'
+    return " ".join(f'<span class="k-{_kind(label)}">{_swatch(label)}<span class="vh">{escape(label)} </span>'
                     f"{words(seconds, 'seconds')}</span>"
                     for label, phases in rows for phase, seconds in phases if phase == name)
 
 
 def _series_key(one: Series, unit: str) -> str:
-    if not one.points:
-        return _series_item(one.label, one.kind, "no samples")
-    return _series_item(one.label, one.kind, f"at most {words(max(value for _, value in one.points), unit)}")
+    text = f"at most {words(max(value for _, value in one.points), unit)}" if one.points else "no samples"
+    return _item(one.label, one.kind, text)
 
 
-def _series_item(label: str, kind: str, text: str) -> str:
-    return (f'<li class="k-{_kind(kind)}">{_swatch(kind, dashed=True)}<span><b>{escape(label)}</b> '
-            f"{escape(text)}</span></li>")
+def _item(label: str, kind: str, text: str, look: str = "line") -> str:
+    return (f'<li class="k-{_kind(kind)}">{_swatch(kind, look)}<span><b>{escape(label)}</b> {escape(text)}</span></li>')
 
 
-def _swatch(kind: str, *, dashed: bool) -> str:
-    line, left = ('<path class="line" d="M0 6H28"/>', "0") if dashed else ("", "7")
-    return (f'<svg class="swatch" aria-hidden="true" viewBox="{left} 0 {28 - 2 * int(left)} 12">{line}'
-            f'<path class="marker" transform="translate(14 6)" d="{_MARKERS[_kind(kind)]}"/></svg>')
+def _swatch(kind: str, look: str = "") -> str:
+    """A marker, alone or on a line: 28 wide, of which the marker alone needs the middle 14."""
+    box, line = ("0 0 28 12", f'<path class="{look}" d="M0 0H28"/>') if look else ("7 0 14 12", "")
+    return (f'<svg class="swatch" aria-hidden="true" viewBox="{box}"><svg y="6">{line}<svg x="14">{_marker(kind)}</svg>'
+            "</svg></svg>")
 
 
-def _key(classes: str, path: str, label: str, text: str) -> str:
-    look, _, outer = classes.partition(" ")
-    return (f'<li class="{escape(outer)}"><svg class="swatch" aria-hidden="true" viewBox="0 0 28 12"><path '
-            f'class="{look}" d="{path}"/></svg><span><b>{escape(label)}</b> {escape(text)}</span></li>')
+def _above(rows: Sequence[int]) -> int:
+    """Pixels above the data: for the unit, and for the rows of marks above that."""
+    return 30 + ROW * (max(rows, default=-1) + 1) + (4 if rows else 0)
 
 
 def _told(one: Series, rules: Sequence[Rule], unit: str) -> str:

@@ -114,6 +114,7 @@ def test_proc_shows_only_what_is_inside(sandbox: Program) -> None:
     assert done.out == b"True\n"
 
 
+@pytest.mark.requires("root")
 def test_mounts_inside_do_not_show_outside(sandbox: Program) -> None:
     before = Path("/proc/self/mountinfo").read_text()
     done = sandbox("--", "sh", "-c", "mount -t tmpfs none /mnt && grep -c ' /mnt ' /proc/self/mountinfo")
@@ -151,6 +152,7 @@ def test_working_directory(sandbox: Program, tmp_path: Path) -> None:
 IDENTITY = "grep -E '^(Uid|Gid|Groups)' /proc/self/status"
 
 
+@pytest.mark.requires("root")
 def test_user_by_name(sandbox: Program) -> None:
     nobody = pwd.getpwnam("nobody")
     done = sandbox("-u", "nobody", "--", "sh", "-c", f"{IDENTITY}; echo $HOME $USER")
@@ -160,11 +162,13 @@ def test_user_by_name(sandbox: Program) -> None:
         nobody.pw_dir, "nobody"]
 
 
+@pytest.mark.requires("root")
 def test_user_by_number(sandbox: Program) -> None:
     done = sandbox("-u", "12345:54321", "--", "sh", "-c", IDENTITY)
     assert done.out.split() == [b"Uid:", *4 * [b"12345"], b"Gid:", *4 * [b"54321"], b"Groups:", b"54321"]
 
 
+@pytest.mark.requires("root")
 def test_other_user_cannot_become_root_again(sandbox: Program) -> None:
     assert sandbox("-u", "nobody", "--", "setpriv", "--reuid", "0", "true").code == 127, "setpriv's own exit code"
     caps = sandbox("-u", "nobody", "--", "grep", "-E", "^Cap(Prm|Eff)", "/proc/self/status").out.split()

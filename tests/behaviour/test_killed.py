@@ -96,6 +96,7 @@ def test_gc_is_part_of_the_next_run(sandbox: Program) -> None:
         sandbox.other("gc")
 
 
+@pytest.mark.requires("root")
 def test_gc_leaves_foreign_groups_alone(sandbox: Program) -> None:
     from machine import new_cgroups
 

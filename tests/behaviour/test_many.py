@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from machine import SLOWER, cgroups, eventually
+from machine import SLOWER, STATE, cgroups, eventually
 from program import Program, names
 
 THREADS = """
@@ -58,4 +58,4 @@ def test_concurrent_runs(sandbox: Program, tmp_path: Path, number: int) -> None:
     results = sorted(tuple(map(int, line.split())) for line in (tmp_path / "results").read_text().splitlines())
     assert results == [(one, one) for one in range(number)]
     assert eventually(lambda: not [path for path in cgroups() if prefix in path], seconds=1)
-    assert not [name for name in os.listdir("/run/sandbox") if name.startswith(prefix)]
+    assert not [name for name in os.listdir(STATE) if name.startswith(prefix)]
