@@ -52,7 +52,7 @@ caption .mark{font-weight:400;font-size:.875rem;margin-right:1rem;white-space:no
 th,td{text-align:left;vertical-align:top;padding:.6rem 1rem;border-top:1px solid var(--rule);white-space:pre-line;
 min-width:6.5rem;max-width:26rem;overflow-wrap:break-word}
 thead>tr>*{color:var(--soft);font-weight:500;font-size:.8125rem;background:var(--raised);vertical-align:bottom}
-tbody th{font-weight:550;position:sticky;left:0;background:var(--paper);overflow-wrap:anywhere}
+tbody th{font-weight:550;position:sticky;left:0;background:var(--paper)}
 tbody th .mark{display:inline-block;width:1.4em;font-weight:700}
 tr.different th,tr.different td,tr.unmet th,tr.unmet td{background:var(--raised)}
 tr.different th{box-shadow:inset 3px 0 var(--high)}
@@ -129,7 +129,7 @@ line-height:1.3rem;font-weight:700;background:var(--c,var(--soft));color:var(--p
 
 _MEDIA = """
 @media (max-width:40rem){.plot .label{display:none}table{width:max-content;min-width:100%}
-td{max-width:15rem}tbody th{max-width:8.5rem}}
+td{max-width:15rem}tbody th{max-width:8.5rem;overflow-wrap:anywhere}}
 @media print{html{font-size:80%}.skip,nav{display:none}.wide,.code{overflow:visible}.code pre{white-space:pre-wrap;
 width:auto}h2{break-after:avoid}figure,tr,.facts,.key{break-inside:avoid}*{print-color-adjust:exact}}
 """

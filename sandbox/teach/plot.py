@@ -212,12 +212,15 @@ def _marker(kind: str) -> str:
 
 
 def _drawn_rules(rules: Sequence[Rule], high: float, unit: str) -> Iterable[str]:
-    for place, rule in enumerate(sorted(rules, key=lambda rule: rule.value)):
+    ordered = sorted(rules, key=lambda rule: rule.value)
+    for place, rule in enumerate(ordered):
+        # Above its line, or below where the next line would cross it.
+        is_crossed = any(0 < other.value - rule.value < 0.1 * high for other in ordered[place + 1:])
         y = _percent(1 - rule.value / high)
         # On the left, where usage is still low; every other on the right, for limits that are close to each other.
         x, anchor = ("100%", "end") if place % 2 else ("4", "start")
         yield (f'<g class="r-{escape(rule.kind)}"><line class="rule" x1="0" x2="100%" y1="{y}" y2="{y}"/>'
-               f'<text x="{x}" y="{y}" dy="-7" text-anchor="{anchor}">'
+               f'<text x="{x}" y="{y}" dy="{16 if is_crossed else -7}" text-anchor="{anchor}">'
                f"{escape(rule.label)} {escape(words(rule.value, unit))}</text></g>")
 
 
