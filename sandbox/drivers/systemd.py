@@ -17,7 +17,7 @@ from ..steps import Limit, Phase, Plan, Read, Step
 from ..wishes import Wish, wishes
 from . import process, unit
 from .cgroupfs import MEASURED, Group, born_first, chain, limit, read_back, write
-from .properties import number, properties, rounded
+from .properties import properties, rounded
 
 TOGETHER = {"cpu_burst": "cpus", "swap_max": "memory"}
 """A file-only knob that is of no use, or refused, in another cgroup than the one with the second knob. cgroup v2's
@@ -82,9 +82,9 @@ class _Compiler:
         version = self.host.manager.version
         told = []
         for wish in found:
-            fit = rounded(wish)
+            fit = self._with_holders(rounded(wish))
             words = properties(fit, version) if unit.is_managed(wish.tree) else ()
-            told.append(Told(self._with_holders(fit), self._enlarged(fit, words)) if words else Told(wish, ()))
+            told.append(Told(fit if words else wish, words))
         alone = {TOGETHER.get(one.wish.knob.field) for one in told if not one.properties}
         plain = {wish.knob.field: wish for wish in found}
         return [Told(plain[one.wish.knob.field], ()) if one.wish.knob.field in alone else one for one in told]
@@ -96,10 +96,6 @@ class _Compiler:
         holders = HOLDERS[self.kind]
         whose = "the init, which holds the unit" if holders == 1 else "the guard and the init"
         return wish._replace(value=wish.value + holders, note=f"{holders} more than asked: {whose}")
-
-    def _enlarged(self, wish: Wish, found: tuple[Property, ...]) -> tuple[Property, ...]:
-        value = self._with_holders(wish).value
-        return (number("TasksMax", value),) if wish.knob.field == "pids_limit" else found
 
     def _leaves(self) -> dict[str, Group]:
         """The cgroups of ours, by mount point: below the unit for what has no property, elsewhere where it has none."""
