@@ -65,14 +65,15 @@ def _collect(argv: Sequence[str], wishes: Mapping[str, object], names: Sequence[
     if not lab and not _has_systemd() and any(name not in ("cgroupfs", "none") for name in names):
         say("sandbox: systemd does not run here, so this is compared in a container lab")
         lab = True
+    from .signals import ENDING, PASSED, Signals, end_in_order
+
+    end_in_order()
     with Progress() as progress:
         if not lab:
             from sandbox.teach.compare_collect import collect
 
             return collect(argv, wishes, names, run=run, progress=progress.tell)
         from sandbox.teach.compare_lab import collect_in_lab
-
-        from .signals import ENDING, PASSED, Signals
 
         return collect_in_lab(argv, wishes, names, run=run, progress=progress.tell,
                               signals=lambda: Signals(ENDING | PASSED))

@@ -58,8 +58,9 @@ def _in_lab(experiment: str, image: str) -> str:
     from sandbox import lab as labs
 
     from .lab import Progress
-    from .signals import ENDING, PASSED, Signals
+    from .signals import ENDING, PASSED, Signals, end_in_order
 
+    end_in_order()
     with Progress() as progress:
         lab = labs.up(f"conflict-{os.getpid()}", engine="vm", image=image, progress=progress.tell)
     try:

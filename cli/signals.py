@@ -15,6 +15,11 @@ PASSED = frozenset({signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH})
 _SIGINFO_SIZE = 128
 
 
+def end_in_order() -> None:
+    """Have SIGTERM end us as Ctrl-C does, with everything removed on the way out."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 class Signals:
     """A signalfd(2) for the signals the runner cares about, which are blocked from here on.
 

@@ -169,6 +169,7 @@ def cleanup(host: Host, *, name: str, cgroups: Sequence[str], unit: str = "") ->
     """What the guard does last, whether the launcher is still there or not."""
     for path in cgroups:
         yield _guard("remove", path, phase=Phase.CLEANUP)
-    if unit and host.cgroup_mode != "v2":
-        yield _guard("systemctl", ("systemctl", "--quiet", "stop", unit), phase=Phase.CLEANUP)
     yield _guard("unlink", state_file(host, name), phase=Phase.CLEANUP)
+    if unit and host.cgroup_mode != "v2":
+        # Last of all: a guard that is in the unit itself does not survive it.
+        yield _guard("systemctl", ("systemctl", "--quiet", "stop", unit), phase=Phase.CLEANUP)

@@ -26,7 +26,7 @@ def _plot(conflict: Conflict) -> str:
     series = [Series(column.way, tuple((time, 100 * share) for time, share in column.samples), KINDS[column.way])
               for column in conflict.columns]
     marks = [Mark(moment.label, moment.time, "unit") for moment in conflict.columns[0].moments[1:]]
-    return time_plot("CPU time of two sandboxes with the same cap", "percent", series,
+    return time_plot("CPU time of two sandboxes with the same cap", "% of one CPU", series,
                      rules=[Rule("cpu.max", 100 * CPUS)], marks=marks)
 
 

@@ -38,7 +38,7 @@ def test_a_cgroup_of_somebody_else_is_not_touched(name: str) -> None:
     os.mkdir(foreign)
     try:
         with pytest.raises(CgroupError, match="File exists"):
-            run(["true"], name=name, pids_limit=5)
+            run(["true"], name=name, pids_limit=5, driver="cgroupfs")
         assert os.path.isdir(foreign)
         assert [path for path in directories(name) if os.path.exists(path)] == [foreign]
     finally:
@@ -128,7 +128,7 @@ def test_unknown_wishes_are_refused_before_anything_starts() -> None:
 
 
 def test_a_plan_can_be_had_without_running_it(name: str) -> None:
-    plan = sandbox.plan(sandbox.make_spec(["true"], name=name, pids_limit=7))
+    plan = sandbox.plan(sandbox.make_spec(["true"], name=name, pids_limit=7, driver="cgroupfs"))
     assert [limit.applied for limit in plan.limits] == ["7"]
 
 

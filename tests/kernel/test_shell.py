@@ -15,8 +15,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes cgroups: needs 
 
 def test_the_script_does_what_run_does() -> None:
     name = f"test-{os.urandom(4).hex()}"
-    plan = sandbox.plan(sandbox.make_spec(["sh", "-c", "echo pid $$; ulimit -n; exit 3"], name=name, pids_limit=20,
-                                          memory="64m", timeout=31.25, cpu_time=30, ulimit=["nofile=64"], cwd="/tmp"))
+    spec = sandbox.make_spec(["sh", "-c", "echo pid $$; ulimit -n; exit 3"], name=name, pids_limit=20, memory="64m",
+                             driver="cgroupfs", timeout=31.25, cpu_time=30, ulimit=["nofile=64"], cwd="/tmp")
+    plan = sandbox.plan(spec)
     done = subprocess.run(["sh"], input=shell.script(plan), capture_output=True, text=True, timeout=60, check=False)
     lines = done.stdout.splitlines()
     assert done.returncode == 3, done.stderr

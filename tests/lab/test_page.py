@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -31,8 +32,8 @@ class Browser:
     def __init__(self, profile: Path) -> None:
         commands, self._out = os.pipe()
         self._in, answers = os.pipe()
-        # High numbers, so that 3 and 4 are free to be put in their place.
-        given = [os.dup(end) for end in (commands, answers) for _ in range(3)][2::3]
+        # Above 4, so that putting the first in its place does not close the second.
+        given = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 5) for end in (commands, answers)]
         flags = [*FLAGS, f"--user-data-dir={profile}", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
         self._process = subprocess.Popen([sys.executable, "-c", START, *map(str, given), "chromium", *flags],
                                          pass_fds=given, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

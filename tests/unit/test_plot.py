@@ -67,6 +67,13 @@ def test_values_stand_at_their_place() -> None:
     assert lines(drawn, "rule")[0].get("y1") == "20.00%"
 
 
+def test_labels_of_limits_that_are_close_are_not_crossed_by_the_other() -> None:
+    drawn = time_plot("CPU", "%", [Series("a", ((0, 50), (1, 50)), "systemd")], rules=[Rule("b", 34), Rule("a", 33.3)])
+    labels = [text for text in drawing(drawn).iter("text") if text.text in ("a 33.3 %", "b 34 %")]
+    assert [(label.text, label.get("dy"), label.get("text-anchor")) for label in labels] == [
+        ("a 33.3 %", "16", "start"), ("b 34 %", "-7", "end")]
+
+
 def test_axes_name_their_units() -> None:
     found = texts(time_plot("Memory", "bytes", [RISING]))
     assert {"MiB", "time since the start, s", "0", "16", "64"} <= set(found)
