@@ -7,7 +7,7 @@ import json
 import pytest
 from program import Program
 
-pytestmark = pytest.mark.requires("systemd")
+pytestmark = pytest.mark.requires("systemd", "root")
 
 MANAGERS = ("systemd", "service", "delegated")
 SPECS = {
