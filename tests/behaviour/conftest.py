@@ -29,6 +29,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         marker = metafunc.definition.get_closest_marker("drivers")
         only = metafunc.definition.get_closest_marker("only")
         drivers = [name for name in DRIVERS if only is None or name in only.args]
+        if metafunc.definition.get_closest_marker("once"):
+            drivers = drivers[:1]
         metafunc.parametrize("driver", [*drivers, *(marker.args if marker else ())] or [NOBODY])
 
 

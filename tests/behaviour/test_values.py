@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from program import Program
 
+pytestmark = pytest.mark.once
 WRONG = {
     "--memory": [
         "", " ", "abc", "-1", "-64m", "nan", "inf", "1e3", "0x10", "64q", "64 m", "m", "6_4m", "\u0666\u0664m",
