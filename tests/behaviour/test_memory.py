@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+from machine import holders
 from program import Program, python
 
 MIB = 1 << 20
@@ -53,9 +54,10 @@ def test_peak_is_what_was_used(sandbox: Program) -> None:
     assert 100 * MIB <= done.usage["memory_peak"] <= 130 * MIB
 
 
-@pytest.mark.only("cgroupfs", "systemd", "delegated")  # systemd starts the guard inside the service
 def test_peak_does_not_count_us(sandbox: Program) -> None:
-    assert sandbox("-m", "64m", "--", "true").usage["memory_peak"] <= 0.5 * MIB
+    """A process of ours that holds a unit is charged to it, and the kernel charges in batches for each CPU."""
+    peak = sandbox("-m", "64m", "--", "true").usage["memory_peak"]
+    assert peak <= (0.5 + 0.5 * holders(sandbox.driver)) * MIB
 
 
 @pytest.mark.requires("swap")

@@ -55,7 +55,8 @@ def test_without_t_the_terminal_is_the_callers(sandbox: Program, console: Consol
 
 def test_window_size(sandbox: Program, console: Console) -> None:
     code = ("import os, signal\nshow = lambda *_: os.write(1, b'size %d %d\\n' % os.get_terminal_size(0))\n"
-            "signal.signal(signal.SIGWINCH, show)\nshow()\nwhile input() != 'end': pass")
+            "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGWINCH})\n"
+            "show()\nsignal.sigwait({signal.SIGWINCH})\nshow()\nwhile input() != 'end': pass")
     with console.start(sandbox, "-t", *python(code)) as running:
         console.expect(b"size 101 33\r\n")
         console.resize(50, 120)

@@ -111,7 +111,7 @@ def test_asyncio_goes_on_and_cancelling_kills(name: str) -> None:
         return reports[0].exit_code, reports[1].exit_code
 
     async def cancelled() -> None:
-        task = asyncio.create_task(run_async(["sleep", "60"], name=name))
+        task = asyncio.create_task(run_async(["sleep", "60"], name=name, driver="cgroupfs"))
         while not any(os.path.exists(path) for path in directories(name)):
             await asyncio.sleep(0)
         task.cancel()

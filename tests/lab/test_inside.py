@@ -97,7 +97,7 @@ def test_a_terminal(lab: Lab) -> None:
     pid, master = pty.fork()
     if pid == 0:
         os.execv(SANDBOX[0], [*SANDBOX, "lab", "shell", *lab.flags, "--", "sh", "-c",
-                              "tty; trap 'echo caught' INT; echo ready; cat; echo end"])
+                              "tty; trap 'echo end; exit 0' INT; echo ready; while :; do sleep 0.1; done"])
     seen = _until(master, b"ready")
     assert b"/dev/pts/" in seen
     os.write(master, b"\x03")
