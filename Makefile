@@ -40,25 +40,9 @@ test: setup-test
 test-host: setup-test
 	@$(SUITE) host -- $(PYTEST_FLAGS)
 
-test-container: setup-test
+test-container test-vm test-rootless test-tools test-lab: setup-test
 	@.ci/packages lab
-	@$(SUITE) container -- $(PYTEST_FLAGS)
-
-test-vm: setup-test
-	@.ci/packages lab
-	@$(SUITE) vm -- $(PYTEST_FLAGS)
-
-test-rootless: setup-test
-	@.ci/packages lab
-	@$(SUITE) rootless -- $(PYTEST_FLAGS)
-
-test-tools: setup-test
-	@.ci/packages lab
-	@$(SUITE) tools -- $(PYTEST_FLAGS)
-
-test-lab: setup-test
-	@.ci/packages lab
-	@$(SUITE) lab -- $(PYTEST_FLAGS)
+	@$(SUITE) $(@:test-%=%) -- $(PYTEST_FLAGS)
 
 bench: setup
 	@.ci/as-root $(PYTHON) benchmarks/launch.py

@@ -12,7 +12,7 @@ import typer
 from sandbox.errors import SandboxError, SpecError
 from sandbox.spec import Spec
 
-from .flags import GroupedHelp, with_flags
+from .flags import GroupedHelp, with_defaults, with_flags
 from .messages import complain, emit, emit_json
 
 PARENT = os.getppid()
@@ -105,7 +105,7 @@ def compare(
         raise SpecError("--driver names one driver", field="driver", hint="sandbox compare --drivers cgroupfs,systemd")
     from .compare import compare
 
-    return compare(argv or [], _merged(profile, wishes), drivers=drivers, run=not no_run, lab=lab, json=json,
+    return compare(argv or [], with_defaults(wishes, profile), drivers=drivers, run=not no_run, lab=lab, json=json,
                    markdown=markdown, html=html)
 
 
@@ -144,17 +144,7 @@ def gc(json: Json = False) -> int:
 def _spec(argv: list[str] | None, profile: str | None, wishes: dict[str, Any]) -> Spec:
     from sandbox.options import make_spec
 
-    return make_spec(argv or [], **_merged(profile, wishes))
-
-
-def _merged(profile: str | None, wishes: dict[str, Any]) -> dict[str, Any]:
-    """The wishes of the files, and over them those of the command line."""
-    from sandbox import config
-
-    merged = config.defaults(os.environ, profile)
-    # A flag that was not given is None, or an empty list if it can be repeated.
-    config.overlay(merged, {name: value for name, value in wishes.items() if value not in (None, [])})
-    return merged
+    return make_spec(argv or [], **with_defaults(wishes, profile))
 
 
 COMMANDS: dict[str, Callable[..., int]] = {"run": run, "explain": explain, "compare": compare, "info": info, "gc": gc}

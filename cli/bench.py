@@ -11,6 +11,7 @@ import typer
 from sandbox.errors import SpecError
 from sandbox.teach.bench_phases import PHASES
 
+from .flags import with_defaults
 from .messages import emit, emit_json
 
 Argv = Annotated[list[str] | None, typer.Argument(metavar="[COMMAND [ARG]...]", show_default=False)]
@@ -33,15 +34,16 @@ def bench(
         if wishes.get(name):
             raise SpecError(f"--{name.replace('_', '-')}: a benchmark compares them all", field=name,
                             hint="choose with --drivers, e.g. --drivers cgroupfs,systemd-service")
-    from sandbox.teach import bench, bench_table
+    from sandbox.teach import bench, bench_table, columns
 
-    given = _merged(wishes)
+    # A configured driver does not count either.
+    given = {name: value for name, value in with_defaults(wishes).items() if name != "driver"}
     if json is not None and json != "-":
-        from sandbox.report import check_target
+        from sandbox.output import check_target
 
-        check_target(json)
-    names = [name.strip() for name in drivers.split(",") if name.strip()]
-    result = bench.bench(argv or ["true"], given, drivers=names, rounds=rounds, program=_program() if peers else ())
+        check_target(json, "--json")
+    result = bench.bench(argv or ["true"], given, drivers=columns.named(drivers), rounds=rounds,
+                         program=_program() if peers else ())
     if json != "-":
         emit(bench_table.text(result))
     if json is not None:
@@ -52,15 +54,6 @@ def bench(
 bench.__doc__ = "\n".join([f"{bench.__doc__}\n\n\b", *(f"{name:<9} {text}" for name, text in PHASES.items())])
 
 
-def _merged(wishes: dict[str, Any]) -> dict[str, object]:
-    """What `run` would take from the files and the flags, except for the driver."""
-    from sandbox import config
-
-    merged = config.defaults(os.environ)
-    config.overlay(merged, {name: value for name, value in wishes.items() if value not in (None, [])})
-    return {name: value for name, value in merged.items() if name != "driver"}
-
-
 def _program() -> list[str]:
     """How we were started ourselves."""
     script = sys.argv[0]
@@ -68,10 +61,11 @@ def _program() -> list[str]:
 
 
 def _write(value: object, path: str) -> None:
-    import json
-
     if path == "-":
         emit_json(value)
         return
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1)
+    import json
+
+    from sandbox.output import write_text
+
+    write_text(path, json.dumps(value, indent=1) + "\n", "--json")

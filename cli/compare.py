@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from sandbox.drivers import NAMES
 from sandbox.errors import SandboxError, SpecError
-from sandbox.teach.compare import DRIVERS, SERVICE
+from sandbox.host import systemd_runs
+from sandbox.output import check_target, write_text
+from sandbox.teach.columns import named
+from sandbox.teach.compare import DRIVERS
 
 from .messages import emit, emit_json, escaped, say
 
@@ -31,11 +32,11 @@ def compare(argv: Sequence[str], wishes: Mapping[str, object], *, drivers: str, 
     :raises SandboxError: no lab can be booted, or the page cannot be written.
     :return: 0 when the command ran under every driver, however it ended; else 125.
     """
-    names = _names(drivers)
+    names = named(drivers) or DRIVERS
     if json and markdown:
         raise SpecError("--json and --markdown both write to stdout", field="json", hint="give one of them")
     if html is not None:
-        _check_target(html)
+        check_target(html, "--html")
     found = _collect(argv, wishes, names, run=run, lab=lab)
     if json:
         from sandbox.teach.compare import to_data
@@ -62,7 +63,7 @@ def _collect(argv: Sequence[str], wishes: Mapping[str, object], names: Sequence[
 
     wishes = {name: value for name, value in wishes.items() if name not in ("driver", "unit_type")}
     make_spec(argv, **wishes)  # what is malformed is told before a lab is booted
-    if not lab and not _has_systemd() and any(name not in ("cgroupfs", "none") for name in names):
+    if not lab and not systemd_runs() and any(name not in ("cgroupfs", "none") for name in names):
         say("sandbox: systemd does not run here, so this is compared in a container lab")
         lab = True
     from .signals import ENDING, PASSED, Signals, end_in_order
@@ -79,36 +80,10 @@ def _collect(argv: Sequence[str], wishes: Mapping[str, object], names: Sequence[
                               signals=lambda: Signals(ENDING | PASSED))
 
 
-def _has_systemd() -> bool:
-    return os.path.isdir("/run/systemd/system")  # sd_booted(3)
-
-
-def _names(drivers: str) -> tuple[str, ...]:
-    from sandbox.options import suggest
-
-    names = tuple(dict.fromkeys(drivers.split(","))) if drivers else DRIVERS
-    known = (*NAMES, SERVICE)
-    for name in names:
-        if name not in known:
-            raise SpecError(f"--drivers: there is no driver {name!r}", field="drivers",
-                            hint=suggest(name, known) or f"use {','.join(known)}")
-    return names
-
-
-def _check_target(path: str) -> None:
-    if os.path.isdir(path) or not os.path.isdir(os.path.dirname(path) or "."):
-        raise SpecError(f"--html: {path!r} is in no directory, or is one", field="html", hint="--html compare.html")
-
-
 def _write_page(found: Comparison, path: str) -> None:
     import time
 
     from sandbox.teach.compare_page import document
 
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(document(found, made=time.strftime("%Y-%m-%d %H:%M %Z")))
-    except OSError as error:
-        raise SandboxError(f"cannot write the page to {path}: {error.strerror}",
-                           hint="give --html a file in a directory you may write to") from error
+    write_text(path, document(found, made=time.strftime("%Y-%m-%d %H:%M %Z")), "--html")
     say(f"sandbox: the page is in {path}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from tempfile import TemporaryFile
 from typing import Annotated
 
 import typer
@@ -38,18 +37,17 @@ def conflict(
     """
     if experiment not in EXPERIMENTS:
         raise SpecError(f"there is no experiment {experiment!r}", hint=f"use {', '.join(EXPERIMENTS)}")
+    from sandbox.output import check_target, write_text
     from sandbox.teach.conflict import from_json, text, to_json, vanishing_limit
 
     if html is not None:
-        from sandbox.report import check_target
-
-        check_target(html)
+        check_target(html, "--html")
     found = vanishing_limit(lambda what: say(f"sandbox: {what}")) if here else from_json(_in_lab(experiment, image))
     emit(to_json(found) if json else text(found))
     if html is not None:
         from sandbox.teach.conflict_page import html as page
 
-        _write(html, page(found))
+        write_text(html, page(found), "--html")
     return 0 if found.confirmed else 1
 
 
@@ -64,22 +62,9 @@ def _in_lab(experiment: str, image: str) -> str:
     with Progress() as progress:
         lab = labs.up(f"conflict-{os.getpid()}", engine="vm", image=image, progress=progress.tell)
     try:
-        with TemporaryFile() as output, open(os.devnull, "rb") as nothing:
-            code = labs.run(lab, ["sh", "-c", UNDELEGATE, "sh", experiment],
-                            signals=Signals(ENDING | PASSED), files=(nothing.fileno(), output.fileno(), 2))
-            output.seek(0)
-            told = output.read().decode()
+        code, told = labs.output(lab, ["sh", "-c", UNDELEGATE, "sh", experiment], signals=Signals(ENDING | PASSED))
     finally:
         labs.down(lab.name)
     if code not in (0, 1):
         raise SandboxError(f"the experiment in the lab ended with {code}", hint="see what is printed above")
-    return told
-
-
-def _write(path: str, content: str) -> None:
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-    except OSError as error:
-        raise SandboxError(f"cannot write {path}: {error.strerror}") from error
+    return told.decode()

@@ -31,9 +31,9 @@ def run(spec: Spec, *, json: str | None, verbose: bool, parent: int | None) -> i
     :return: exit code for the runner.
     """
     if json is not None and json != "-":
-        from sandbox.report import check_target
+        from sandbox.output import check_target
 
-        check_target(json)
+        check_target(json, "--json")
     # First of all: a signal from here on must stop the workload in good order, not us in the midst of it.
     signals = Signals(ENDING | PASSED | ({signal.SIGCONT} if spec.tty else set()))
     if parent is not None:

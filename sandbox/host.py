@@ -13,6 +13,8 @@ from .units import show_cpu_list
 
 SCHEMA_VERSION = 1
 """Of :func:`to_json`; raised when a field changes its meaning or goes."""
+UNIT_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")
+"""The v2 controllers that systemd hands on to units."""
 
 
 class Hierarchy(NamedTuple):
@@ -189,7 +191,7 @@ def probe(*, detail: bool = False, paths: tuple[str, ...] = (), cgroup_parent: s
         swap_total=_bytes(memory.get("SwapTotal", "")),
         cgroup_mode=mode,
         hierarchies=trees,
-        systemd_running=os.path.isdir(f"{root}/run/systemd/system"),
+        systemd_running=systemd_runs(root),
         runtime_dir=_runtime_dir(os.geteuid()),
         psi=bool(small_file(f"{root}/proc/pressure/memory")),
         userns=_may_make_userns(namespaces, root),
@@ -200,6 +202,11 @@ def probe(*, detail: bool = False, paths: tuple[str, ...] = (), cgroup_parent: s
         from .teach.facts import add
         host = add(host, root)
     return host
+
+
+def systemd_runs(root: str = "") -> bool:
+    """PID 1 is systemd, as sd_booted(3) finds it; ``root`` as for :func:`probe`."""
+    return os.path.isdir(f"{root}/run/systemd/system")
 
 
 def to_json(host: Host) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import NamedTuple
 
-from .errors import ExecError, LimitExceeded, SandboxError, SpecError
+from .errors import ExecError, LimitExceeded, SandboxError
 from .spec import flag_of
 from .steps import Unmet
 from .units import show_seconds, show_size
@@ -214,49 +212,18 @@ def _limit_line(limit: LimitReport) -> str:
     return text + (f" ({limit.note})" if limit.note else "")
 
 
-def check_target(path: str) -> None:
-    """Refuse a file for the report that is known to fail, before a run rather than after it.
-
-    :raises SpecError: no such directory, or something that must not be replaced by a file, such as ``/dev/null``.
-    """
-    if not os.path.isdir(os.path.dirname(path) or "."):
-        raise SpecError(f"--json: {path!r} is in no directory", field="json", hint="make the directory first")
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise SpecError(f"--json: {path!r} is not a regular file", field="json", hint="use - for stdout")
-
-
 def write_json(report: Report, path: str) -> None:
-    """Write the report as JSON, whole or not at all.
+    """Write the report as JSON, whole or not at all; ``-`` is standard output.
 
-    A new file is written beside ``path`` and renamed over it, so a symlink that someone planted there is replaced, not
-    followed. ``-`` is standard output.
-
-    :raises SpecError: as :func:`check_target`.
+    :raises SpecError: as :func:`sandbox.output.check_target`.
     :raises SandboxError: naming the path.
     """
     import json
 
+    from .output import write_all, write_text
+
     text = json.dumps(report.to_json(), indent=2) + "\n"
     if path == "-":
-        _write_all(1, text.encode())
-        return
-    check_target(path)
-    temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        try:
-            _write_all(fd, text.encode())
-        finally:
-            os.close(fd)
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise SandboxError(f"cannot write the report to {path}: {error.strerror}",
-                           hint="give --json a file in a directory you may write to") from error
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view):]
+        write_all(1, text.encode())
+    else:
+        write_text(path, text, "--json")

@@ -11,14 +11,11 @@ from typing import TYPE_CHECKING
 from .drivers import ASKING
 from .drivers.unit import PROCESSES, placed
 from .errors import BusError
-from .host import Host, Manager, Property, small_file
+from .host import UNIT_CONTROLLERS, Host, Manager, Property, small_file
 from .spec import Spec
 
 if TYPE_CHECKING:
     from .bus import Bus
-
-CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")
-"""The v2 controllers that systemd hands on to units."""
 
 _lock = threading.Lock()
 _lent: dict[tuple[int, bool], tuple[Bus, int]] = {}
@@ -117,7 +114,7 @@ def _controllers(host: Host, group: str) -> tuple[str, ...]:
     if tree is None:
         return ()
     there = small_file(f"{tree.mount}{group.rstrip('/')}/cgroup.controllers").split()
-    return tuple(name for name in there if name in CONTROLLERS)
+    return tuple(name for name in there if name in UNIT_CONTROLLERS)
 
 
 def _delegated(host: Host) -> str:

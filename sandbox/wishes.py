@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from . import knobs
-from .host import Hierarchy, Host
+from .host import UNIT_CONTROLLERS, Hierarchy, Host
 from .knobs import KNOBS, Knob
 from .spec import UNLIMITED, Bytes, DeviceRate, Limits, Percent
 from .steps import Unmet
@@ -239,8 +239,9 @@ def _wish(host: Host, knob: Knob, value: Any, field: str, *, asked: str | None =
                 note=note)
 
 
-DELEGATE = ("as root: mkdir -p /etc/systemd/system/user@.service.d; printf '[Service]\\nDelegate=cpu cpuset io memory "
-            "pids\\n' >/etc/systemd/system/user@.service.d/delegate.conf; systemctl daemon-reload; then log in anew")
+DELEGATE = ("as root: mkdir -p /etc/systemd/system/user@.service.d; "
+            f"printf '[Service]\\nDelegate={' '.join(UNIT_CONTROLLERS)}\\n' "
+            ">/etc/systemd/system/user@.service.d/delegate.conf; systemctl daemon-reload; then log in anew")
 """What gives the user's manager more than memory and pids."""
 CPUSET = "; before Linux 6.6 the kernel may refuse cpuset while other users have processes: then reboot"
 
@@ -257,7 +258,7 @@ def _obstacle(tree: Hierarchy, knob: Knob, host: Host) -> tuple[str, str]:
     if tree.parent is None:
         return f"{files[0]}: {tree.reason}", "give a --cgroup-parent you may write to, or run as root"
     if controller not in tree.usable and tree.parent.endswith((".scope", ".service")):
-        known = controller in ("cpu", "cpuset", "io", "memory", "pids")
+        known = controller in UNIT_CONTROLLERS
         remedy = DELEGATE + (CPUSET if controller == "cpuset" else "")
         return (f"{files[0]}: systemd does not give the {controller} controller to "
                 + ("units of this user" if host.manager.user and known else "units"),

@@ -136,7 +136,8 @@ def test_readme_commands_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = re.findall(r"(?m)(?:^|`)make ([a-z-]+)", text)
     assert {"demo", "test"} <= set(targets)
-    assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
+    made = {word for rule in re.findall(r"(?m)^([a-z][a-z -]*):", makefile) for word in rule.split()}
+    assert set(targets) <= made
     flags = {"--help", *_flags_of_the_program()}
     commands = [line for line in text.splitlines() if re.match(r"\$? ?(\.venv/bin/)?sandbox ", line.strip())]
     assert commands

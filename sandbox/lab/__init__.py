@@ -7,7 +7,7 @@ process that holds it, an **agent** the one inside that starts commands, an **im
 
 from __future__ import annotations
 
-from .control import down, run, running, up
+from .control import down, output, run, running, up
 from .remains import collect
 
-__all__ = ["collect", "down", "run", "running", "up"]
+__all__ = ["collect", "down", "output", "run", "running", "up"]

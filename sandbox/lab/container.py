@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from ..errors import SandboxError
+from ..host import systemd_runs
 from . import kernel, recipe
 from .groups import enter, make, way_back
 from .image import Progress, ensure, path_of
@@ -57,7 +58,7 @@ class Container:
         return replace(lab, image=recipe.TREE.name)
 
     def keeper_command(self, lab: Lab, argv: list[str]) -> list[str]:
-        if not os.path.isdir("/run/systemd/system"):
+        if not systemd_runs():
             return argv
         # A systemd that is here already must hand over a subtree: elsewhere it would take things back.
         return ["systemd-run", "--scope", "--quiet", "--collect", f"--unit={PREFIX}{lab.name}.scope",

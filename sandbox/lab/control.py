@@ -71,6 +71,19 @@ def run(lab: Lab, argv: list[str], *, cwd: str | None = None, env: dict[str, str
     return command.wait(signals, deadline=30)
 
 
+def output(lab: Lab, argv: list[str], *, env: dict[str, str] | None = None, signals: SignalSource | None = None
+           ) -> tuple[int, bytes]:
+    """:func:`run` without input; what the command writes to its standard output is kept, its errors go to ours.
+
+    :returns: the exit code, and the output.
+    :raises SandboxError: the lab is not up, or ended first.
+    """
+    with open(os.devnull, "rb") as nothing, open(os.memfd_create("output"), "rb") as kept:
+        code = run(lab, argv, env=env, signals=signals, files=(nothing.fileno(), kept.fileno(), 2))
+        kept.seek(0)
+        return code, kept.read()
+
+
 def down(name: str) -> bool:
     """End a lab and wait until nothing of it is left.
 

@@ -15,23 +15,16 @@ from typing import NamedTuple
 
 from ..box import probe_for
 from ..drivers import choose
-from ..errors import SandboxError, SpecError, Unsupported
+from ..errors import SandboxError, Unsupported
 from ..host import Host
 from ..launcher import Launcher
-from ..options import make_spec, suggest
+from ..options import make_spec
 from ..spec import Limits, Spec
 from . import bench_programs
 from .bench_launch import Streams, launch
 from .bench_rounds import Contender, Missing, Sample, measure
+from .columns import COLUMNS
 
-COLUMNS: dict[str, dict[str, str]] = {
-    "cgroupfs": {"driver": "cgroupfs"},
-    "delegated": {"driver": "delegated"},
-    "systemd": {"driver": "systemd"},
-    "systemd-service": {"driver": "systemd", "unit_type": "service"},
-    "none": {"driver": "none"},
-}
-"""What ``--drivers`` may name, and the wishes that make it."""
 DEFAULT_LIMITS = {"memory": "512M", "cpus": "1", "pids_limit": "64"}
 """Without a limit of the user's own there is one of each kind."""
 
@@ -87,12 +80,12 @@ def bench(argv: Sequence[str], wishes: Mapping[str, object], *, drivers: Sequenc
     """Measure.
 
     :param wishes: as :func:`sandbox.options.make_spec` takes them, without a driver.
-    :param drivers: names in :data:`COLUMNS`; all that can be used here when empty.
+    :param drivers: names in :data:`~sandbox.teach.columns.COLUMNS`; all that can be used here when empty.
     :param program: how ``sandbox`` is started, to measure whole programs too; empty for the library alone.
-    :raises SpecError: a name or a wish is malformed.
+    :raises SpecError: a wish is malformed.
     :raises Unsupported: no driver can be used.
     """
-    columns, given = _columns(drivers), with_limits(wishes)
+    columns, given = drivers or [name for name in COLUMNS if name != "none"], with_limits(wishes)
     spec = make_spec(argv, **given)
     host, load = probe_for(spec), os.getloadavg()[0]
     programs, more, untold = Group("Whole programs", ()), list[Missing](), list[str]()
@@ -111,14 +104,6 @@ def with_limits(wishes: Mapping[str, object]) -> dict[str, object]:
     """The wishes, with :data:`DEFAULT_LIMITS` when there is no limit among them."""
     limited = make_spec(["true"], **wishes).limits != Limits()
     return {**({} if limited else DEFAULT_LIMITS), **wishes}
-
-
-def _columns(drivers: Sequence[str]) -> list[str]:
-    for name in drivers:
-        if name not in COLUMNS:
-            raise SpecError(f"--drivers: there is no driver {name!r}", field="drivers",
-                            hint=suggest(name, list(COLUMNS)) or f"use {', '.join(COLUMNS)}")
-    return list(dict.fromkeys(drivers)) or [name for name in COLUMNS if name != "none"]
 
 
 def _library(argv: Sequence[str], given: Mapping[str, object], columns: Iterable[str], rounds: int, streams: Streams

@@ -13,8 +13,6 @@ SCHEMA_VERSION = 1
 """Raised when a key changes its meaning or goes; new keys may come without."""
 DRIVERS = ("cgroupfs", "systemd", "delegated")
 """What is compared when nothing else is asked for."""
-SERVICE = "systemd-service"
-"""The systemd driver with ``--unit-type service``."""
 
 Record = TypeVar("Record")
 
@@ -193,7 +191,7 @@ class Run(NamedTuple):
 class Column(NamedTuple):
     """Everything about one driver.
 
-    :param driver: its name, or :data:`SERVICE`.
+    :param driver: its name in :data:`~sandbox.teach.columns.COLUMNS`.
     :param problem: why it cannot be used here, or why its run failed; empty when all went well.
     :param remedy: what to do about it.
     :param wishes: what becomes of each wish.

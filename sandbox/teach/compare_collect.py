@@ -26,7 +26,8 @@ from . import compare_plan
 from .bench_launch import Streams, launch
 from .bench_phases import PHASES
 from .bench_rounds import Sample
-from .compare import SERVICE, Column, Comparison, Event, Figure, Kept, Machine, Phase, Reload, Run, Snapshot
+from .columns import COLUMNS
+from .compare import Column, Comparison, Event, Figure, Kept, Machine, Phase, Reload, Run, Snapshot
 from .compare_samples import Sampler
 from .compare_view import looker
 
@@ -44,6 +45,7 @@ def collect(argv: Sequence[str], wishes: Mapping[str, object], drivers: Sequence
     """Compare ``drivers``.
 
     :param argv: the command.
+    :param drivers: names in :data:`~sandbox.teach.columns.COLUMNS`.
     :param wishes: as :func:`~sandbox.options.make_spec` takes them.
     :param run: run the command under each; else only compile the plans.
     :param progress: called with what is being done.
@@ -182,13 +184,11 @@ class _Trial:
 
 def _under(driver: str, spec: Spec) -> tuple[Spec, tuple[str, ...]]:
     """The Spec for one driver; the wishes about a place that it does not know are left out, and told."""
-    name = "systemd" if driver == SERVICE else driver
+    wishes = COLUMNS[driver]
     defaults: dict[str, Any] = {one.name: one.default for one in fields(Spec)}
-    foreign = [field for field in sorted(frozenset[str]().union(*PLACES.values()) - PLACES[name])
+    foreign = [field for field in sorted(frozenset[str]().union(*PLACES.values()) - PLACES[wishes["driver"]])
                if getattr(spec, field) != defaults[field]]
-    fresh = replace(spec, driver=name, **{field: defaults[field] for field in foreign})
-    if name == "systemd":
-        fresh = replace(fresh, unit_type="service" if driver == SERVICE else "scope")
+    fresh = replace(spec, **({field: defaults[field] for field in (*foreign, "unit_type")} | wishes))
     flags = [f"--{field.replace('_', '-')}" for field in foreign if field != "unit_type"]
     return fresh, tuple(f"{flag} means nothing to this driver" for flag in flags)
 

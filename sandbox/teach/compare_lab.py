@@ -35,24 +35,14 @@ def collect_in_lab(argv: Sequence[str], wishes: Mapping[str, object], drivers: S
         on_host_root = lab.image == HOST_ROOT
         root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
         request = {"argv": list(argv), "wishes": dict(wishes), "drivers": list(drivers), "run": run}
-        out = os.memfd_create("comparison")
-        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            python = sys.executable if on_host_root else "/usr/bin/python3"
-            code = labs.run(lab, [*SESSION, python, "-B", "-m", __name__, json.dumps(request)],
-                            env={"PYTHONPATH": root if on_host_root else HOST + root}, signals=signals(),
-                            files=(null, out, 2))
-            with open(os.dup(out), "rb") as result:
-                result.seek(0)
-                answer = json.loads(result.read() or b"null")
-        finally:
-            os.close(null)
-            os.close(out)
+        python = sys.executable if on_host_root else "/usr/bin/python3"
+        code, told = labs.output(lab, [*SESSION, python, "-B", "-m", __name__, json.dumps(request)],
+                                 env={"PYTHONPATH": root if on_host_root else HOST + root}, signals=signals())
     finally:
         labs.down(lab.name)
-    if code or answer is None:
+    if code or not told:
         raise SandboxError(f"the comparison in the lab ended with {code}", hint="see what is printed above")
-    found = from_data(answer)
+    found = from_data(json.loads(told))
     return found._replace(machine=found.machine._replace(lab=lab.engine))
 
 

@@ -21,6 +21,7 @@ from sandbox.steps import Phase, Where
 from sandbox.teach import bench, bench_programs, bench_table
 from sandbox.teach.bench_phases import OPS, PHASES, by_phase
 from sandbox.teach.bench_rounds import WARM_UP, Contender, Missing, Sample, measure, orders, percentile, ratio
+from sandbox.teach.columns import COLUMNS, named
 
 V1 = Host(kernel="6.1", cgroup_mode="hybrid", memory_total=1 << 34, swap_total=1 << 30, hierarchies=tuple(
     Hierarchy(version=1, controllers=(name,), mount=f"/sys/fs/cgroup/{name}", usable=(name,))
@@ -113,7 +114,7 @@ def test_steps_are_counted_to_their_phase():
 
 
 @pytest.mark.parametrize("host", [V1, V2])
-@pytest.mark.parametrize("wishes", [wishes for name, wishes in bench.COLUMNS.items() if name != "none"])
+@pytest.mark.parametrize("wishes", [wishes for name, wishes in COLUMNS.items() if name != "none"])
 def test_every_step_of_a_plan_has_a_phase(host, wishes):
     spec = make_spec(["true"], **bench.DEFAULT_LIMITS, cpu_burst=1000, **wishes)
     plan = get(spec.driver).compile(spec, host._replace(systemd_running=True, manager=V2.manager), name="box")
@@ -176,9 +177,14 @@ def test_who_cannot_is_left_out_with_the_reason():
     assert missing == [("bad", "cgroups in hybrid mode not supported"), absent]
 
 
+def test_drivers_are_named_with_commas_between_and_each_once():
+    assert named("systemd, cgroupfs,,systemd") == ("systemd", "cgroupfs")
+    assert named("") == ()
+
+
 def test_a_driver_that_does_not_exist():
-    with pytest.raises(SpecError) as caught:
-        bench.bench(["true"], {}, drivers=["systemd-servic"], rounds=1)
+    with pytest.raises(SpecError, match="'systemd-servic'") as caught:
+        named("cgroupfs,systemd-servic")
     assert "systemd-service" in caught.value.hint
 
 
@@ -204,7 +210,7 @@ def test_the_configured_driver_does_not_count(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "bench", measured)
     assert command.bench(drivers="cgroupfs, systemd", rounds=7, cpus="2") == 0
     assert seen == {"argv": ["true"], "wishes": {"memory": "1G", "cpus": "2"}, "rounds": 7, "program": (),
-                    "drivers": ["cgroupfs", "systemd"]}
+                    "drivers": ("cgroupfs", "systemd")}
 
 
 def test_json_into_a_file(tmp_path, monkeypatch):

@@ -13,7 +13,6 @@ from sandbox_cli import __main__ as cli
 from sandbox_cli import messages
 from sandbox_cli.flags import with_flags
 
-from sandbox.errors import SpecError
 from sandbox.options import TABLE
 
 gc.enable()  # the command line does without, the tests shall not
@@ -158,14 +157,6 @@ print(sorted(signals.read()), signals.read())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == f"[({signal.SIGUSR1:d}, False), ({signal.SIGTERM:d}, False)] []\n"
-
-
-@pytest.mark.parametrize("target", ["/nowhere/report.json", os.devnull, "/"])
-def test_a_report_that_could_not_be_written_is_refused_before_the_run(target):
-    from sandbox.report import check_target
-
-    with pytest.raises(SpecError, match="--json"):
-        check_target(target)
 
 
 def test_closed_standard_files_are_filled():
