@@ -22,6 +22,8 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from .errors import BusError
+from .host import systemd_runs
+from .link import DBUS, MANAGER, ROOT, SYSTEMD, Link, Refused
 from .property import Property, declared, object_path, packed, process, unpack
 
 PATIENCE = 30.0
@@ -29,163 +31,12 @@ PATIENCE = 30.0
 RETRY = 0.01
 """Seconds between attempts to connect while systemd executes itself anew: nothing tells when its socket is back."""
 
-SYSTEMD, ROOT = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
-DBUS, DBUS_ROOT = "org.freedesktop.DBus", "/org/freedesktop/DBus"
-MANAGER = f"{SYSTEMD}.Manager"
 NO_SUCH_UNIT, UNIT_EXISTS = f"{SYSTEMD}.NoSuchUnit", f"{SYSTEMD}.UnitExists"
 READ_ONLY = f"{DBUS}.Error.PropertyReadOnly"
 DENIED = tuple(f"{DBUS}.Error.{name}" for name in ("AccessDenied", "InteractiveAuthorizationRequired"))
-ABSENT = tuple(f"{DBUS}.Error.{name}" for name in ("NameHasNoOwner", "ServiceUnknown", "NoReply", "Disconnected"))
-"""What a message bus answers for a manager that has left it."""
-METHOD_RETURN, SIGNAL, NO_REPLY_EXPECTED, NO_AUTO_START = 2, 4, 0x1, 0x2
 
 Call = tuple[Any, ...]
 Result = TypeVar("Result")
-
-
-class Refused(Exception):
-    """The manager answered with an error: its D-Bus name and its message."""
-
-    def __str__(self) -> str:
-        return "{1} ({0})".format(*self.args)
-
-
-class Link:
-    """One open connection, logged in, to systemd's own socket (``private``) or to a message bus.
-
-    Methods raise ConnectionError when it dropped, TimeoutError when ``until`` has passed, Refused for an error.
-    """
-
-    def __init__(self, address: str, *, private: bool, until: float) -> None:
-        import socket
-
-        self.private, self.until = private, until
-        self.ended: dict[str, str] = {}  # during this use: jobs, by object path, with their results, and units
-        self._serial, self._input = 0, bytearray()
-        self._socket = socket.socket(socket.AF_UNIX)
-        self.close = self._socket.close
-        try:
-            self._socket.settimeout(self._left())
-            self._socket.connect(address)
-            self._log_in()
-        except BaseException:
-            self.close()
-            raise
-
-    def _left(self) -> float:
-        return max(self.until - time.monotonic(), 0.001)
-
-    def _log_in(self) -> None:
-        """SASL EXTERNAL with everything sent at once, as sd-bus does: one round trip, and one more on a message bus."""
-        user = str(os.geteuid()).encode().hex().encode()
-        self._socket.sendall(b"\0AUTH EXTERNAL %b\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n" % user)
-        while self._input.count(b"\r\n") < 2:
-            self._read(self._left())
-        answer, agreed, self._input = self._input.split(b"\r\n", 2)
-        if not answer.startswith(b"OK ") or agreed != b"AGREE_UNIX_FD":
-            raise PermissionError(f"login refused, {answer.decode(errors='replace')}")
-        if not self.private:
-            self._tell_bus("Hello")
-            for member in ("JobRemoved", "UnitRemoved"):
-                self._tell_bus("AddMatch", f"type='signal',sender='{SYSTEMD}',path='{ROOT}',member='{member}'")
-            # Without a subscriber the manager broadcasts nothing.
-            self.send(SYSTEMD, ROOT, MANAGER, "Subscribe", reply=False)
-            if not self.ask(DBUS, DBUS_ROOT, DBUS, "NameHasOwner", "s", (SYSTEMD,))[0]:
-                raise ConnectionRefusedError("systemd is not on this bus")
-
-    def _tell_bus(self, member: str, *body: str) -> None:
-        """Messages are handled in order: no answer has to be waited for."""
-        self.send(DBUS, DBUS_ROOT, DBUS, member, "s" * len(body), body, reply=False)
-
-    def send(self, name: str, path: str, interface: str, member: str, signature: str = "",
-             body: tuple[object, ...] = (), *, reply: bool = True) -> int:
-        """Send a method call; the serial number its answer will refer to."""
-        import socket
-        from array import array
-
-        from jeepney import DBusAddress, MessageFlag, new_method_call  # type: ignore[import-untyped]
-
-        message = new_method_call(DBusAddress(path, name, interface), member, signature, body)
-        message.header.flags = MessageFlag(NO_AUTO_START | (0 if reply else NO_REPLY_EXPECTED))
-        self._serial += 1
-        fds = array("i")
-        data = message.serialise(self._serial, fds)
-        self._socket.settimeout(self._left())
-        sent = self._socket.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)] if fds else [])
-        self._socket.sendall(data[sent:])
-        return self._serial
-
-    def ask(self, *call: Any) -> tuple[Any, ...]:
-        """Call a method, see :meth:`send`, and wait for its answer."""
-        from jeepney import HeaderFields
-
-        serial = self.send(*call)
-        while (message := self._receive()).header.fields.get(HeaderFields.reply_serial) != serial:
-            pass
-        if message.header.message_type.value == METHOD_RETURN:
-            return tuple(message.body)
-        error = message.header.fields[HeaderFields.error_name]
-        if error in ABSENT and not self.private:
-            raise ConnectionResetError(f"systemd left the bus: {error}")
-        raise Refused(error, str(message.body[0]) if message.body else "")
-
-    def manager(self, method: str, signature: str = "", *body: object) -> tuple[Any, ...]:
-        """Call a method of the manager."""
-        return self.ask(SYSTEMD, ROOT, MANAGER, method, signature, body)
-
-    def read(self, path: str, interface: str, name: str) -> Any:
-        """Read a property, as plain data."""
-        call = (f"{DBUS}.Properties", "Get", "ss", (f"{SYSTEMD}.{interface}", name))
-        return unpack(*self.ask(SYSTEMD, path, *call)[0])
-
-    def wait(self, what: str) -> str:
-        """Wait for the end of a job, whose result it is, or for a unit to be unloaded."""
-        while what not in self.ended:
-            self._receive()
-        return self.ended.pop(what)
-
-    def drain(self) -> None:
-        """Throw away what has arrived."""
-        with suppress(BlockingIOError):
-            while True:
-                self._read(0)
-                while self._next():
-                    pass
-        self.ended.clear()
-
-    def _receive(self) -> Any:
-        """The next answer, or signal of the end of a job or unit, which is noted."""
-        from jeepney import HeaderFields
-        from jeepney.low_level import Message  # type: ignore[import-untyped]
-
-        # Nothing else is parsed: a message takes jeepney a tenth of a millisecond.
-        while (raw := self._next()) is None or (raw[1] == SIGNAL and b"Removed\0" not in raw):
-            if raw is None:
-                self._read(self._left())
-        message = Message.from_buffer(raw)
-        member = message.header.fields.get(HeaderFields.member)
-        if raw[1] == SIGNAL and member == "JobRemoved":
-            self.ended[message.body[1]] = message.body[3]
-        elif raw[1] == SIGNAL and member == "UnitRemoved":
-            self.ended[message.body[0]] = "removed"
-        return message
-
-    def _read(self, timeout: float) -> None:
-        self._socket.settimeout(timeout)
-        data = self._socket.recv(1 << 16)
-        if not data:
-            raise ConnectionResetError("systemd closed the connection")
-        self._input += data
-
-    def _next(self) -> bytes | None:
-        """Cut the next message off what was read."""
-        from jeepney.low_level import calc_msg_size
-
-        if len(self._input) < 16 or len(self._input) < (size := calc_msg_size(self._input)):
-            return None
-        raw = bytes(self._input[:size])
-        del self._input[:size]
-        return raw
 
 
 class Bus:
@@ -274,7 +125,7 @@ class Bus:
                     link.send(SYSTEMD, ROOT, MANAGER, "StopUnit", "ss", (unit, "replace"), reply=False)
                 raise
             if result != "done":
-                _stop(link, unit)
+                self._stop(link, unit)
                 raise BusError(f"systemd could not start {unit}: the job's result is {result!r}",
                                hint=f"see `journalctl -b -u {unit}`")
 
@@ -297,7 +148,21 @@ class Bus:
 
     def stop(self, unit: str) -> None:
         """Stop a unit, and return when systemd has forgotten it; fine when there is none."""
-        self._do(f"stop {unit}", lambda link, _: _stop(link, unit))
+        self._do(f"stop {unit}", lambda link, _: self._stop(link, unit))
+
+    def _stop(self, link: Link, unit: str) -> None:
+        try:
+            link.wait(link.manager("StopUnit", "ss", unit, "replace")[0])
+        except Refused as error:
+            if error.args[0] != NO_SUCH_UNIT:
+                raise
+            return
+        while True:
+            # A unit that failed may stay until it is told to go. No answer is needed: the signal says what came of it.
+            link.send(SYSTEMD, ROOT, MANAGER, "ResetFailedUnit", "s", (unit,), reply=False)
+            link.wait(unit)
+            if not os.path.exists(f"{_runtime(self._user)}/transient/{unit}"):
+                return  # systemd unlinks it first; a daemon-reload, which sends this signal too, does not
 
     def unit_of(self, cgroup: str) -> str:
         """The unit that owns a cgroup, given by its path below the root; empty when there is none."""
@@ -337,18 +202,6 @@ class Bus:
                         else link.manager(method, signature, *args))
 
 
-def _stop(link: Link, unit: str) -> None:
-    try:
-        link.wait(link.manager("StopUnit", "ss", unit, "replace")[0])
-        while True:
-            link.ended.pop(unit, None)
-            link.manager("ResetFailedUnit", "s", unit)  # of a unit that is unloaded this says NoSuchUnit
-            link.wait(unit)  # a daemon-reload sends this signal too, so look again
-    except Refused as error:
-        if error.args[0] != NO_SUCH_UNIT:
-            raise
-
-
 def _is_up(link: Link, unit: str, process: int) -> bool:
     """Whether the unit is active, once it is through with its job, and has ``process`` (if not 0) in it."""
     path = object_path(unit)
@@ -371,7 +224,7 @@ def _connect(user: bool, until: float, *, again: bool = False) -> Link:
             except OSError as error:
                 failures[address] = error
         deaf = isinstance(next(iter(failures.values())), ConnectionError)
-        if not (again or deaf) or time.monotonic() > until or not os.path.isdir("/run/systemd/system"):
+        if not (again or deaf) or time.monotonic() > until or not systemd_runs():
             raise _unreachable(user, failures)
         time.sleep(RETRY)
 
@@ -380,17 +233,22 @@ def _addresses(user: bool) -> Iterator[tuple[bool, str]]:
     """Where the manager may be reached, and whether that is its own socket."""
     from jeepney.bus import get_connectable_addresses  # type: ignore[import-untyped]
 
-    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
-    yield True, f"{runtime if user else '/run'}/systemd/private"
+    yield True, f"{_runtime(user)}/private"
     with suppress(ValueError, RuntimeError):  # none, or none that jeepney can read
         listed = os.environ.get("DBUS_SESSION_BUS_ADDRESS", "") if user else ""
         yield from ((False, address) for address in get_connectable_addresses(listed))
-    yield False, f"{runtime}/bus" if user else "/run/dbus/system_bus_socket"
+    yield False, f"{os.path.dirname(_runtime(user))}/bus" if user else "/run/dbus/system_bus_socket"
+
+
+def _runtime(user: bool) -> str:
+    """Where the manager keeps its socket and the files of transient units."""
+    home = (os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}") if user else "/run"
+    return f"{home}/systemd"
 
 
 def _unreachable(user: bool, failures: dict[str, OSError]) -> BusError:
     tried = "; ".join(f"{address}: {error.strerror or error}" for address, error in failures.items())
-    if not os.path.isdir("/run/systemd/system"):
+    if not systemd_runs():
         return BusError("systemd does not run here", hint="use --driver cgroupfs, or try it in `sandbox lab shell`")
     if not user:
         return BusError(f"systemd cannot be reached: {tried}", hint="run as root, or with --systemd-user")

@@ -58,8 +58,6 @@ class Executor:
             "check_type": self._check_type, "inherit": self._inherit, "write": self._write,
             "read_back": self._read_back, "open": self._open, "open_directory": self._open_directory, "go": self._go,
         }
-        if any(step.op in ("start_unit", "start_service", "split", "attach") for step in plan.steps):
-            self._add_unit_ops()
 
     def run(self) -> None:
         """Carry out every host step but those of the cleanup.
@@ -87,6 +85,8 @@ class Executor:
         return len(self.done) > before
 
     def _carry_out(self, number: int, step: Step) -> None:
+        if step.op not in self._ops:
+            self._add_unit_ops()
         start = time.perf_counter()
         try:
             self._ops[step.op](step)

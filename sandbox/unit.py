@@ -17,9 +17,6 @@ from .systemd import borrow
 if TYPE_CHECKING:
     from .bus import Bus
 
-PIDFDS_SINCE = 255
-"""systemd's version that takes pidfds in place of process ids, which another process might have got meanwhile."""
-
 
 class Unit:
     """The unit of one plan.
@@ -41,15 +38,15 @@ class Unit:
 
     def start(self, step: Step) -> None:
         """Start a scope around processes of ours."""
-        manager, unit, *processes = map(str, step.args)
-        pids = [self._pid(one) for one in processes]
+        manager, unit, kind, *processes = map(str, step.args)
         with borrow(user=manager == "user") as bus:
-            if bus.version < PIDFDS_SINCE:
-                self._start(bus, unit, ("PIDs", "au", tuple(map(str, pids))))
+            pids = [self._pid(one) for one in processes]
+            if kind == "PIDs":
+                self._start(bus, unit, (kind, "au", tuple(map(str, pids))))
                 return
             pidfds = _open_pidfds(pids)
             try:
-                self._start(bus, unit, ("PIDFDs", "ah", tuple(pidfds)))
+                self._start(bus, unit, (kind, "ah", tuple(pidfds)))
             finally:
                 for pidfd in pidfds:
                     os.close(pidfd)

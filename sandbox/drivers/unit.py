@@ -23,6 +23,8 @@ ALWAYS_COUNTED = frozenset(("memory", "pids"))
 """systemd counts these in every unit unless it is told not to (systemd-system.conf(5))."""
 PROCESSES = "processes"
 """What the cgroup is called that the unit's own processes move into when the unit is split."""
+PIDFDS_SINCE = 255
+"""systemd's version that takes pidfds in place of process ids, which another process might have got meanwhile."""
 
 
 def slice_path(name: str) -> str:
@@ -111,7 +113,8 @@ def start(unit: str, host: Host, *processes: str) -> Step:
 
     :param processes: ``guard``, ``init``: a scope is made around processes that exist.
     """
-    return Step(op="start_unit", args=(_manager(host), unit, *processes), phase=Phase.PREPARE)
+    kind = "PIDFDs" if host.manager.version >= PIDFDS_SINCE else "PIDs"
+    return Step(op="start_unit", args=(_manager(host), unit, kind, *processes), phase=Phase.PREPARE)
 
 
 def start_service(unit: str, host: Host) -> Step:
