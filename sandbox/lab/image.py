@@ -68,7 +68,7 @@ ADD_USER = f'touch "$1/etc/subuid" "$1/etc/subgid" && chroot "$1" useradd --crea
 """How mmdebstrap adds the user; the two files must be there for useradd to add ranges to them."""
 PROGRAM = """\
 #!/usr/bin/python3
-from sandbox_cli.__main__ import main
+from sandbox_cli.start import main
 
 main()
 """

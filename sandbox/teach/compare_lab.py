@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from signal import SIGINT
 
 from .. import lab as labs
 from ..errors import SandboxError
@@ -40,6 +41,8 @@ def collect_in_lab(argv: Sequence[str], wishes: Mapping[str, object], drivers: S
                                  env={"PYTHONPATH": root if on_host_root else HOST + root}, signals=signals())
     finally:
         labs.down(lab.name)
+    if code == 128 + SIGINT:
+        raise KeyboardInterrupt
     if code or not told:
         raise SandboxError(f"the comparison in the lab ended with {code}", hint="see what is printed above")
     found = from_data(json.loads(told))

@@ -164,3 +164,25 @@ def test_closed_standard_files_are_filled():
              "os._exit(sum(os.path.samestat(os.fstat(n), os.stat(os.devnull)) for n in range(3)))"
     done = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, script], check=False)
     assert done.returncode == 3
+
+
+INTERRUPTED = """
+import os, signal, sys
+from sandbox_cli import start
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, getattr(signal, sys.argv[1]))
+sys.meta_path.insert(0, Interrupts())
+sys.argv[1:] = ["--help"]
+start.main()
+"""
+
+
+@pytest.mark.parametrize(("handler", "code"), [("default_int_handler", -signal.SIGINT), ("SIG_IGN", 0)])
+def test_ctrl_c_while_the_program_loads_ends_it_without_a_word(handler, code):
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, handler], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (code, b"")
