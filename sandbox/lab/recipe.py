@@ -64,7 +64,8 @@ class Image:
 TOOLS = Recipe(name="tools", suite="trixie", packages=("qemu-system-x86", "virtiofsd"))
 """QEMU: that of Debian 12 (7.2) panics guests with more than one CPU, so it comes from the newer release."""
 DISK = (*SYSTEM, *LOGIN, KERNEL, *TESTS, *PEERS)
-TRIXIE = Recipe(name="trixie", suite="trixie", python="3.13", packages=DISK, wheels=WHEELS)
+TRIXIE = Recipe(name="trixie", suite="trixie", python="3.13", packages=(*DISK, "docker-cli"), wheels=WHEELS)
+"""Here the command is a package of its own; in Debian 12 it comes with ``docker.io``."""
 BOOKWORM = Recipe(name="bookworm", suite="bookworm", python="3.11", packages=DISK, wheels=WHEELS)
 
 TREE = Recipe(name="tree", suite="bookworm", python="3.11", packages=(*SYSTEM, *TESTS), wheels=WHEELS)

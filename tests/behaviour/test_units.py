@@ -11,7 +11,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from machine import eventually, holders
+from crowd import ALTOGETHER, MESSAGE_BUS, OWN_SOCKET, PER_USER, Crowd
+from machine import SLOWER, cgroup_file, eventually, holders
 from program import Program, names, python
 
 pytestmark = pytest.mark.requires("systemd")
@@ -186,6 +187,76 @@ def test_starting_while_systemd_reloads(sandbox: Program) -> None:
         finally:
             storm.kill()
     assert [one.code for one in done] == list(range(10)), [one.err for one in done]
+
+
+LIMITS = ("-m", "64m", "--pids-limit", "20")
+WITHOUT_OWN_SOCKET = ("unshare", "-m", "sh", "-c", f'mount --bind /dev/null {OWN_SOCKET} && exec "$@"', "sh")
+"""The message bus is the only way left."""
+
+
+def held(unit: str, name: str) -> dict[str, str]:
+    """The limits, as systemd has them and as the kernel has them."""
+    return {**shown(unit, "MemoryMax", "TasksMax", "NeedDaemonReload", "ActiveState"),
+            "kernel": cgroup_file(name, "pids.max").read_text()}
+
+
+@UNITS
+def test_a_full_bus_changes_nothing(sandbox: Program, kind: str) -> None:
+    with Crowd() as crowd, sandbox.start(*LIMITS, *WAIT) as running:
+        running.read_line()
+        unit = f"sandbox-{running.name}.{kind}"
+        before = held(unit, running.name)
+        assert crowd.join(OWN_SOCKET, PER_USER) == PER_USER
+        taken = crowd.join(MESSAGE_BUS, PER_USER + 1)
+        assert taken <= PER_USER or os.geteuid() != 0  # a user's own bus has no such limit
+        for code in range(10):
+            done = sandbox(*LIMITS, "--", "sh", "-c", f"exit {code}")
+            assert done.code == code, done.err
+            assert all(row["enforced"] for row in done.report["limits"])
+        assert held(unit, running.name) == before
+        done = running.finish(b"\n")
+    assert done.code == 0, done.err
+    assert all(row["enforced"] for row in done.report["limits"])
+    assert status(unit) == NO_SUCH_UNIT
+
+
+@UNITS
+@pytest.mark.once
+@pytest.mark.requires("root")
+def test_a_full_socket_of_systemd_leaves_the_message_bus(sandbox: Program, kind: str) -> None:
+    if SLOWER > 1:
+        pytest.skip("systemd takes minutes for so many connections when its CPU is emulated")
+    with Crowd() as crowd, sandbox.start(*LIMITS, *WAIT) as running:
+        running.read_line()
+        assert crowd.join(OWN_SOCKET, ALTOGETHER + 1) <= ALTOGETHER
+        assert sandbox(*LIMITS, "--", "sh", "-c", "exit 7").code == 7
+        done = running.finish(b"\n")
+    assert done.code == 0, done.err
+    assert all(row["enforced"] for row in done.report["limits"])
+    assert status(f"sandbox-{running.name}.{kind}") == NO_SUCH_UNIT
+
+
+@UNITS
+@pytest.mark.requires("root")
+def test_with_no_way_to_systemd_nothing_starts_and_what_runs_ends_well(sandbox: Program, kind: str) -> None:
+    end = ("--", "sh", "-c", "echo up; read line; exit 7")
+    with sandbox.start(*LIMITS, *end, wrap=WITHOUT_OWN_SOCKET) as running, Crowd() as crowd:
+        running.read_line()
+        unit = f"sandbox-{running.name}.{kind}"
+        before = held(unit, running.name)
+        assert crowd.join(MESSAGE_BUS, PER_USER + 1) <= PER_USER
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(sandbox, *LIMITS, "--", "true", wrap=WITHOUT_OWN_SOCKET)
+            assert held(unit, running.name) == before
+            ended, refused = running.finish(b"\n"), other.result()
+    assert (refused.code, refused.report) == (125, {})
+    assert "maximum number of active connections" in refused.err.splitlines()[0]
+    assert status(f"sandbox-{refused.name}.{kind}") == NO_SUCH_UNIT
+    assert (ended.code, ended.report["outcome"]) == (7, "exited"), ended.err
+    assert all(row["enforced"] for row in ended.report["limits"])
+    assert max(ended.seconds, refused.seconds) < 25 + 5 * SLOWER
+    assert running.gone()
+    assert status(unit) == NO_SUCH_UNIT
 
 
 @pytest.mark.only("systemd", "service")

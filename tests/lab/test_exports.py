@@ -37,13 +37,14 @@ CASES: dict[str, dict[str, object]] = {
     "period": {"cpu_quota": "60000", "cpu_period": "200000", "cpu_idle": True,
                "cgroup_conf": ["memory.swap.high=16777216"]},
 }
-DIFFERENT: dict[tuple[str, str], dict[str, str]] = {
+DIFFERENT: dict[tuple[str, str], dict[str, str | None]] = {
     ("systemd-run", "fine"): {"cpu.max": "34000 100000"},
-    ("docker", "all"): {"memory.high": "max", "memory.oom.group": "0", "cpu.weight": "93"},
+    ("docker", "all"): {"memory.high": "max", "memory.oom.group": "0", "cpu.weight": "93", "io.max": None},
     ("docker", "fine"): {"cpu.weight": "20"},
     ("docker", "period"): {"cpu.idle": "0", "cpu.weight": "100"},
 }
-"""By (tool, case): docker's runc 1.1 makes weights of shares by the old formula."""
+"""By (tool, case); None where the file is empty. docker's runc 1.1 makes weights of shares by the old formula, and
+its command drops the rates of devices without a word before version 27.1.2 (docker/cli#5321)."""
 
 EXPORT = """
 import json, sys
@@ -69,9 +70,8 @@ def machine() -> Iterator[Lab]:
     """A VM with swap, an image for docker, and dockerd, which needs no network of its own here."""
     lab = Lab("vm", "trixie")
     try:
-        lab.sh("command -v docker || ln -s /host/usr/local/bin/docker /usr/local/bin; udevadm settle; "
-               "swapon /dev/disk/by-id/virtio-swap; systemctl start containerd; systemd-run -q --unit=dockerd "
-               "-p Type=notify dockerd --bridge=none --iptables=false --ip6tables=false; "
+        lab.sh("udevadm settle; swapon /dev/disk/by-id/virtio-swap; systemctl start containerd; "
+               "systemd-run -q --unit=dockerd -p Type=notify dockerd --bridge=none --iptables=false --ip6tables=false; "
                "ldd /bin/sh | grep -o '/[^ ]*' | xargs tar -ch /bin/sh 2>/dev/null | docker import - shell")
         yield lab
     finally:
@@ -144,7 +144,8 @@ def texts(machine: Lab) -> dict[str, dict[str, str]]:
 @pytest.mark.parametrize("name", TOOLS)
 def test_the_kernel_holds_the_same(machine: Lab, ours: dict[str, dict[str, str]], texts: dict[str, dict[str, str]],
                                    name: str, case: str) -> None:
-    expected = ours[case] | DIFFERENT.get((name, case), {})
+    changed: dict[str, str | None] = {**ours[case], **DIFFERENT.get((name, case), {})}
+    expected = {file: text for file, text in changed.items() if text is not None}
     if name == "docker" and expected["pids.max"] == "max":
         expected["pids.max"] = machine.out("systemctl", "show", "--value", "-p", "DefaultTasksMax")
     assert _values(_run(machine, name, texts[case][name])) == expected
