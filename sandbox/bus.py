@@ -26,8 +26,8 @@ from .host import systemd_runs
 from .link import DBUS, MANAGER, ROOT, SYSTEMD, Link, Refused
 from .property import Property, declared, object_path, packed, process, unpack
 
-PATIENCE = 30.0
-"""Seconds for any answer, as runc has it."""
+PATIENCE = 25.0
+"""Seconds for any answer, as libdbus and sd-bus have it."""
 RETRY = 0.01
 """Seconds between attempts to connect while systemd executes itself anew: nothing tells when its socket is back."""
 
@@ -37,6 +37,11 @@ DENIED = tuple(f"{DBUS}.Error.{name}" for name in ("AccessDenied", "InteractiveA
 
 Call = tuple[Any, ...]
 Result = TypeVar("Result")
+
+
+def is_there(unit: str, *, user: bool) -> bool:
+    """A transient unit is loaded, by the file that systemd keeps for as long as it is."""
+    return os.path.exists(f"{_runtime(user)}/transient/{unit}")
 
 
 class Bus:
@@ -161,7 +166,7 @@ class Bus:
             # A unit that failed may stay until it is told to go. No answer is needed: the signal says what came of it.
             link.send(SYSTEMD, ROOT, MANAGER, "ResetFailedUnit", "s", (unit,), reply=False)
             link.wait(unit)
-            if not os.path.exists(f"{_runtime(self._user)}/transient/{unit}"):
+            if not is_there(unit, user=self._user):
                 return  # systemd unlinks it first; a daemon-reload, which sends this signal too, does not
 
     def unit_of(self, cgroup: str) -> str:
@@ -251,7 +256,8 @@ def _unreachable(user: bool, failures: dict[str, OSError]) -> BusError:
     if not systemd_runs():
         return BusError("systemd does not run here", hint="use --driver cgroupfs, or try it in `sandbox lab shell`")
     if not user:
-        return BusError(f"systemd cannot be reached: {tried}", hint="run as root, or with --systemd-user")
+        return BusError(f"systemd cannot be reached: {tried}", hint="run as root, or with --systemd-user"
+                        if os.geteuid() else f"see who is connected: ss -xp | grep -e {_runtime(user)}/private -e bus")
     uid, missing = os.geteuid(), "" if os.environ.get("XDG_RUNTIME_DIR") else "XDG_RUNTIME_DIR is not set, and "
     return BusError(f"{missing}no systemd manager of user {uid} can be reached: {tried}",
                     hint=f"log in, or have root do `loginctl enable-linger {uid}`"

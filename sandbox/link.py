@@ -71,7 +71,10 @@ class Link:
         if not answer.startswith(b"OK ") or agreed != b"AGREE_UNIX_FD":
             raise PermissionError(f"login refused, {answer.decode(errors='replace')}")
         if not self.private:
-            self._tell_bus("Hello")
+            try:
+                self.ask(DBUS, DBUS_ROOT, DBUS, "Hello")
+            except Refused as error:
+                raise ConnectionRefusedError(str(error)) from None
             for member in ("JobRemoved", "UnitRemoved"):
                 self._tell_bus("AddMatch", f"type='signal',sender='{SYSTEMD}',path='{ROOT}',member='{member}'")
             # Without a subscriber the manager broadcasts nothing.

@@ -217,13 +217,15 @@ class Process:
             os.close(self._pidfd)
             self._pidfd = None
         clean = self._guard.reap()
-        if self._executor.clean_up():
-            self._report = replace(self._report, steps=carried_out(self._plan, self._ending, self._executor.done))
-        if is_taken(self._plan, self._failure):
-            remove(self._executor.made)
-        elif not clean:  # the guard was killed, or nobody knows
-            remove(arguments(self._plan, "remove"), arguments(self._plan, "unlink"))
-        self.report = self._report
+        try:
+            if self._executor.clean_up():
+                self._report = replace(self._report, steps=carried_out(self._plan, self._ending, self._executor.done))
+            if is_taken(self._plan, self._failure):
+                remove(self._executor.made)
+            elif not clean:  # the guard was killed, or nobody knows
+                remove(arguments(self._plan, "remove"), arguments(self._plan, "unlink"))
+        finally:  # there is no guard to wait for any more, whatever is left
+            self.report = self._report
 
 
 def _fill_from_rusage(usage: Usage, words: Sequence[int]) -> None:

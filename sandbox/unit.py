@@ -92,11 +92,17 @@ class Unit:
             bus.call("AttachProcessesToUnit", "ssau", unit, cgroup, [pid])
 
     def stop(self, step: Step) -> None:
-        """See to it that the unit is gone, if it was ever asked for."""
+        """See to it that the unit is gone, if it was ever asked for. Its processes are, so it may go by itself."""
+        from .bus import is_there
+
         manager, unit = map(str, step.args)
-        if self.started:
-            with borrow(user=manager == "user") as bus:
-                bus.stop(unit)
+        try:
+            if self.started:
+                with borrow(user=manager == "user") as bus:
+                    bus.stop(unit)
+        except BusError:
+            if is_there(unit, user=manager == "user"):
+                raise
 
     def _start(self, bus: Bus, unit: str, *properties: tuple[str, str, object]) -> None:
         """Have it started. One that systemd refuses is not ours to stop: another may have the name."""
