@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -250,7 +251,8 @@ def test_with_no_way_to_systemd_nothing_starts_and_what_runs_ends_well(sandbox: 
             assert held(unit, running.name) == before
             ended, refused = running.finish(b"\n"), other.result()
     assert (refused.code, refused.report) == (125, {})
-    assert "maximum number of active connections" in refused.err.splitlines()[0]
+    # A bus may say that it takes no more, or, as dbus 1.16 does, not answer at all.
+    assert re.search("maximum number of active connections|timed out", refused.err.splitlines()[0]), refused.err
     assert status(f"sandbox-{refused.name}.{kind}") == NO_SUCH_UNIT
     assert (ended.code, ended.report["outcome"]) == (7, "exited"), ended.err
     assert all(row["enforced"] for row in ended.report["limits"])
