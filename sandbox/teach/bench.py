@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
+from errno import ENODEV, ENOENT
 from typing import NamedTuple
 
 from ..box import probe_for
 from ..drivers import choose
-from ..errors import SandboxError, Unsupported
+from ..errors import SandboxError, StepError, Unsupported
 from ..host import Host
 from ..launcher import Launcher
 from ..options import make_spec
@@ -27,6 +28,8 @@ from .columns import COLUMNS
 
 DEFAULT_LIMITS = {"memory": "512M", "cpus": "1", "pids_limit": "64"}
 """Without a limit of the user's own there is one of each kind."""
+GONE = (ENODEV, ENOENT)
+"""What a cgroup answers that somebody has removed: through an open file, and by its path."""
 
 
 class Row(NamedTuple):
@@ -125,13 +128,23 @@ def _column(name: str, argv: Sequence[str], given: Mapping[str, object], streams
 
     def twice() -> Sample:
         with Launcher(host, driver=spec.driver) as launcher:
-            # On cgroup v1 systemd may still be taking away what the contender before had, and an empty cgroup of ours
-            # with it. What keeps on failing fails the second time.
-            with suppress(SandboxError):
-                launch(spec, launcher.host, streams)
+            _settle(spec, launcher.host, streams)
             return launch(spec, launcher.host, streams)
 
     return Contender(name, f"sandbox.Launcher: {name}", twice)
+
+
+def _settle(spec: Spec, host: Host, streams: Streams) -> None:
+    """The launch that is not measured. On cgroup v1 systemd may still be taking away what the contender before had, and
+    an empty cgroup of ours with it; a cgroup that goes for another reason goes the second time too.
+
+    :raises SandboxError: it failed, and not for that.
+    """
+    try:
+        launch(spec, host, streams)
+    except StepError as error:
+        if error.errno not in GONE:
+            raise
 
 
 def _programs(ours: Iterable[Contender], spec: Spec, host: Host, rounds: int, streams: Streams

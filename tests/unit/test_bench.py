@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import statistics
 from collections import Counter
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from sandbox_cli import bench as command
 
 from sandbox.drivers import get
-from sandbox.errors import SandboxError, SpecError
+from sandbox.errors import SandboxError, SpecError, StepError
 from sandbox.host import Hierarchy, Host, Manager
 from sandbox.options import make_spec
 from sandbox.report import StepReport
@@ -175,6 +177,28 @@ def test_who_cannot_is_left_out_with_the_reason():
     contenders, missing = bench.able([Contender("bad", "bad", fail), absent, good])
     assert contenders == [good]
     assert missing == [("bad", "cgroups in hybrid mode not supported"), absent]
+
+
+@pytest.mark.parametrize(("first", "second", "raised"), [
+    (StepError("step 30 join 2", errno=errno.ENODEV), None, None),
+    (StepError("step 30 join 2", errno=errno.ENODEV), StepError("step 30 join 2", errno=errno.ENODEV), "join"),
+    (StepError("step 5 write", errno=errno.EINVAL), None, "write"),
+    (SandboxError("the command did not end well"), None, "end well"),
+])
+def test_before_the_measured_launch_a_cgroup_may_be_removed(monkeypatch, first, second, raised):
+    outcomes = iter((first, second))
+
+    def launch(*_):
+        outcome = next(outcomes)
+        if outcome is not None:
+            raise outcome
+        return sample(1)
+
+    monkeypatch.setattr(bench, "launch", launch)
+    contender = bench._column("none", ["true"], {}, None)
+    with pytest.raises(SandboxError, match=raised) if raised else nullcontext():
+        assert contender.launch() == sample(1)
+        assert next(outcomes, "none left") == "none left"
 
 
 def test_drivers_are_named_with_commas_between_and_each_once():
