@@ -44,7 +44,7 @@ def run(
     profile: Profile = None,
     json: Annotated[str | None, typer.Option("--json", metavar="FILE|-", rich_help_panel="Report", show_default=False,
                                              help="write the report there; - is stdout")] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", rich_help_panel="Report", show_default=False,
+    verbose: Annotated[bool, typer.Option("--verbose", rich_help_panel="Report", show_default=False,
                                           help="print the report's summary in any case")] = False,
     die_with_parent: Annotated[bool, typer.Option("--die-with-parent/--no-die-with-parent", rich_help_panel="Time",
                                                   help="stop when the caller dies", show_default=False)] = True,

@@ -12,7 +12,7 @@ from sandbox.errors import SpecError
 from sandbox.teach.bench_phases import PHASES
 
 from .flags import with_defaults
-from .messages import emit, emit_json
+from .messages import emit
 
 Argv = Annotated[list[str] | None, typer.Argument(metavar="[COMMAND [ARG]...]", show_default=False)]
 
@@ -34,20 +34,20 @@ def bench(
         if wishes.get(name):
             raise SpecError(f"--{name.replace('_', '-')}: a benchmark compares them all", field=name,
                             hint="choose with --drivers, e.g. --drivers cgroupfs,systemd-service")
+    from json import dumps
+
+    from sandbox.output import STDOUT, Target
     from sandbox.teach import bench, bench_table, columns
 
     # A configured driver does not count either.
     given = {name: value for name, value in with_defaults(wishes).items() if name != "driver"}
-    if json is not None and json != "-":
-        from sandbox.output import check_target
-
-        check_target(json, "--json")
+    target = None if json is None else Target(json, "--json")
     result = bench.bench(argv or ["true"], given, drivers=columns.named(drivers), rounds=rounds,
                          program=_program() if peers else ())
-    if json != "-":
+    if json != STDOUT:
         emit(bench_table.text(result))
-    if json is not None:
-        _write(bench_table.data(result), json)
+    if target is not None:
+        target.write(dumps(bench_table.data(result), indent=1) + "\n")
     return 0
 
 
@@ -58,14 +58,3 @@ def _program() -> list[str]:
     """How we were started ourselves."""
     script = sys.argv[0]
     return [script] if os.access(script, os.X_OK) else [sys.executable, "-m", "sandbox_cli"]
-
-
-def _write(value: object, path: str) -> None:
-    if path == "-":
-        emit_json(value)
-        return
-    import json
-
-    from sandbox.output import write_text
-
-    write_text(path, json.dumps(value, indent=1) + "\n", "--json")

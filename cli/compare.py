@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sandbox.errors import SandboxError, SpecError
 from sandbox.host import systemd_runs
-from sandbox.output import check_target, write_text
+from sandbox.output import Target
 from sandbox.teach.columns import named
 from sandbox.teach.compare import DRIVERS
 
@@ -35,8 +35,7 @@ def compare(argv: Sequence[str], wishes: Mapping[str, object], *, drivers: str, 
     names = named(drivers) or DRIVERS
     if json and markdown:
         raise SpecError("--json and --markdown both write to stdout", field="json", hint="give one of them")
-    if html is not None:
-        check_target(html, "--html")
+    target = None if html is None else Target(html, "--html")
     found = _collect(argv, wishes, names, run=run, lab=lab)
     if json:
         from sandbox.teach.compare import to_data
@@ -50,8 +49,9 @@ def compare(argv: Sequence[str], wishes: Mapping[str, object], *, drivers: str, 
         from sandbox.teach.compare_text import show
 
         show(found, escape=escaped)
-    if html is not None:
-        _write_page(found, html)
+    if target is not None:
+        _write_page(found, target)
+        say(f"sandbox: the page is in {html}")
     return FAILED if any(column.problem for column in found.columns) else 0
 
 
@@ -80,10 +80,9 @@ def _collect(argv: Sequence[str], wishes: Mapping[str, object], names: Sequence[
                               signals=lambda: Signals(ENDING | PASSED))
 
 
-def _write_page(found: Comparison, path: str) -> None:
+def _write_page(found: Comparison, target: Target) -> None:
     import time
 
     from sandbox.teach.compare_page import document
 
-    write_text(path, document(found, made=time.strftime("%Y-%m-%d %H:%M %Z")), "--html")
-    say(f"sandbox: the page is in {path}")
+    target.write(document(found, made=time.strftime("%Y-%m-%d %H:%M %Z")))

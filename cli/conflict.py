@@ -37,17 +37,16 @@ def conflict(
     """
     if experiment not in EXPERIMENTS:
         raise SpecError(f"there is no experiment {experiment!r}", hint=f"use {', '.join(EXPERIMENTS)}")
-    from sandbox.output import check_target, write_text
+    from sandbox.output import Target
     from sandbox.teach.conflict import from_json, text, to_json, vanishing_limit
 
-    if html is not None:
-        check_target(html, "--html")
+    target = None if html is None else Target(html, "--html")
     found = vanishing_limit(lambda what: say(f"sandbox: {what}")) if here else from_json(_in_lab(experiment, image))
     emit(to_json(found) if json else text(found))
-    if html is not None:
+    if target is not None:
         from sandbox.teach.conflict_page import html as page
 
-        write_text(html, page(found), "--html")
+        target.write(page(found))
     return 0 if found.confirmed else 1
 
 

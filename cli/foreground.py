@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from sandbox.spec import Spec
 
-from .messages import escaped_lines, say
+from .messages import escaped, escaped_lines, say
 from .signals import ENDING, PASSED, Signals
 
 if TYPE_CHECKING:
+    from sandbox.output import Target
     from sandbox.process import Process
     from sandbox.report import Report
 
@@ -30,30 +31,37 @@ def run(spec: Spec, *, json: str | None, verbose: bool, parent: int | None) -> i
     :raises SpecError: when the report could not be written at the end.
     :return: exit code for the runner.
     """
-    if json is not None and json != "-":
-        from sandbox.output import check_target
+    target = None
+    if json is not None:
+        from sandbox.output import Target
 
-        check_target(json, "--json")
+        target = Target(json, "--json")
     # First of all: a signal from here on must stop the workload in good order, not us in the midst of it.
     signals = Signals(ENDING | PASSED | ({signal.SIGCONT} if spec.tty else set()))
     if parent is not None:
         follow(parent)
     from sandbox.box import Sandbox
     from sandbox.drivers.cgroupfs import MANAGED
+    from sandbox.isolation.exposure import warnings
 
     with ExitStack() as stack:
         terminal = None
         if spec.tty:
             from .terminal import Terminal
 
-            terminal = stack.enter_context(Terminal(spec.user))
+            terminal = stack.enter_context(Terminal())
         box = stack.enter_context(Sandbox(spec))
         if box.plan.driver == "cgroupfs" and box.plan.notes[:1] == (MANAGED,):
             say(f"sandbox: warning: {MANAGED}")
+        for hole in warnings(spec):
+            say(f"sandbox: warning: {escaped(hole)}")
+        for note in box.plan.notes:
+            if note.startswith(("--device", "--gpu")):
+                say(f"sandbox: warning: {escaped(note)}")
         slave = terminal.slave if terminal else None
         process = box.start(stdin=slave, stdout=slave, stderr=slave)
-        Foreground(process, signals, terminal, spec.stop_timeout, apart=spec.unit_type == "service").wait()
-    return tell(box.report, json=json, verbose=verbose)
+        Foreground(process, signals, terminal, spec.stop_timeout).wait()
+    return tell(box.report, target, verbose=verbose)
 
 
 def follow(parent: int) -> None:
@@ -66,14 +74,14 @@ def follow(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def tell(report: Report, *, json: str | None, verbose: bool) -> int:
+def tell(report: Report, target: Target | None, *, verbose: bool) -> int:
     """Write the report where it was asked for, and the summary when it matters."""
-    if verbose or report.limit_ended or report.outcome == "failed":
+    if verbose or report.limit_ended or report.outcome == "failed" or report.refused_calls is not None:
         say("sandbox: " + escaped_lines(report.summary(verbose=verbose)))
-    if json is not None:
-        from sandbox.report import write_json
+    if target is not None:
+        from sandbox.report import json_text
 
-        write_json(report, json)
+        target.write(json_text(report))
     return report.exit_code
 
 
@@ -84,16 +92,13 @@ class Foreground:
     :param signals: those that come to us.
     :param terminal: its pty, None when it has our stdin, stdout and stderr.
     :param grace: seconds from the first signal that asks for the end to the kill.
-    :param apart: the workload is a service, in another session: what our terminal sends does not reach it.
     """
 
-    def __init__(self, process: Process, signals: Signals, terminal: Terminal | None, grace: float, *,
-                 apart: bool = False) -> None:
+    def __init__(self, process: Process, signals: Signals, terminal: Terminal | None, grace: float) -> None:
         self._process = process
         self._signals = signals
         self._terminal = terminal
         self._grace = grace
-        self._shares_terminal = terminal is None and not apart
         self._kill_at: float | None = None
         self._asked = 0
 
@@ -105,8 +110,8 @@ class Foreground:
             if ended and (written or self._asked):
                 return
             self._sleep(watch_process=not ended)
-            for number, by_kernel in self._signals.read():
-                self._handle(number, by_kernel)
+            for number in self._signals.read():
+                self._handle(number)
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 self._process.kill()
                 self._kill_at = None
@@ -120,13 +125,12 @@ class Foreground:
             self._terminal.register(poll)
         poll.poll(None if self._kill_at is None else max(0.0, self._kill_at - time.monotonic()) * 1000 + 1)
 
-    def _handle(self, number: int, by_kernel: bool) -> None:
+    def _handle(self, number: int) -> None:
+        """Pass it on: the workload is in a session of its own, and hears nothing of our terminal by itself."""
         if self._terminal is not None and number in (signal.SIGWINCH, signal.SIGCONT):
             self._terminal.resize()
             if number == signal.SIGCONT:
                 self._terminal.resume()
-        elif self._shares_terminal and by_kernel:
-            pass  # the terminal sent it to the workload as well, which is in our process group
         elif number in PASSED:
             self._process.send_signal(number)
         else:

@@ -8,8 +8,6 @@ import signal
 import struct
 from collections.abc import Iterable
 
-SI_KERNEL = 0x80
-"""``ssi_code`` of a signal the kernel raised itself, such as the terminal's on Ctrl-C."""
 ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
 PASSED = frozenset({signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH})
 _SIGINFO_SIZE = 128
@@ -23,8 +21,7 @@ def end_in_order() -> None:
 class Signals:
     """A signalfd(2) for the signals the runner cares about, which are blocked from here on.
 
-    Python has no signalfd, and its handlers do not tell ``si_code``. That is needed: a Ctrl-C reaches the whole
-    process group of the terminal, the workload included, and passing it on would deliver it twice.
+    Python has none, and its handlers run only between two of its own instructions.
 
     :param numbers: what to read.
     :raises OSError: when the kernel refuses.
@@ -43,14 +40,13 @@ class Signals:
         """Readable when a signal has come."""
         return self._fd
 
-    def read(self) -> list[tuple[int, bool]]:
-        """The signals that came: number, and whether the kernel (the terminal) sent it. Does not block."""
+    def read(self) -> list[int]:
+        """The signals that came. Does not block."""
         try:
             data = os.read(self._fd, 16 * _SIGINFO_SIZE)
         except BlockingIOError:
             return []
-        records = (struct.unpack_from("=Iii", data, offset) for offset in range(0, len(data), _SIGINFO_SIZE))
-        return [(number, code == SI_KERNEL) for number, _, code in records]
+        return [struct.unpack_from("=I", data, offset)[0] for offset in range(0, len(data), _SIGINFO_SIZE)]
 
     def close(self) -> None:
         """Close the fd. The signals stay blocked: what comes now must not cut off the report."""

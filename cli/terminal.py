@@ -10,8 +10,6 @@ import stat
 import termios
 import tty
 
-from sandbox.spec import User
-
 CHUNK = 4096
 END_OF_FILE = b"\x04"
 
@@ -22,14 +20,11 @@ class Terminal:
 
     At most one chunk is held for each direction: while it cannot be written, no more is read.
 
-    :param user: who the workload runs as and must own the terminal; None for ourselves.
     """
 
-    def __init__(self, user: User | None) -> None:
+    def __init__(self) -> None:
         self._master, self.slave = os.openpty()
         os.set_blocking(self._master, False)
-        if user is not None:
-            os.fchown(self.slave, user.uid, -1)
         self._attributes = termios.tcgetattr(0) if os.isatty(0) else None
         self._stdout = _own_stdout()
         self._incoming = b""

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from errno import EEXIST
+from functools import lru_cache
 from types import TracebackType
 
+from .cgroup import files
+from .draft import Draft, random_name
 from .drivers import choose
 from .errors import SandboxError, StepError, Unsupported
 from .execute import Executor
 from .host import Host
+from .isolation.filesystem import wanted_places
+from .launch import Stdio
 from .process import Event, Process, arguments, is_taken, remove, step_failure
+from .records import DeviceRate
 from .report import Report
-from .spec import DeviceRate, Spec, flag_of
+from .spec import Spec, flag_of
 from .steps import Plan
-from .usage import Usage, collect
+from .usage import Usage, collect, kept
+
+SAME = 8
+"""Pairs of a Spec and a Host for which a draft is kept."""
+ADDRESSES = 5
+"""How often others may be faster with the addresses of a network."""
 
 
 def probe_for(spec: Spec) -> Host:
@@ -24,12 +35,30 @@ def probe_for(spec: Spec) -> Host:
     from .host import probe
 
     paths = tuple(dict.fromkeys(rate.path for rate in rates(spec)))
-    host = probe(paths=paths, cgroup_parent=spec.cgroup_parent)
+    host = probe(paths=paths, cgroup_parent=spec.cgroup_parent, places=wanted_places(spec))
+    host = look_further(host, spec)
     if not host.systemd_running:
         return host
     from .systemd import with_manager
 
     return with_manager(host, spec)
+
+
+def look_further(host: Host, spec: Spec) -> Host:
+    """``host`` with what few Specs must know, as it is now: of networks, devices, and ids that are lent."""
+    if spec.network == "veth":
+        from .isolation import uplink
+
+        host = host._replace(network=uplink.probe(delay=spec.net_delay is not None, rate=spec.net_rate is not None))
+    if spec.device or spec.gpu:
+        from .isolation import nodes
+
+        host = host._replace(nodes=nodes.probe(spec))
+    if host.uid and spec.user is not None and (spec.user.uid, spec.user.gid) != (host.uid, host.gid):
+        from .isolation import lent
+
+        host = host._replace(lent=lent.probe(host.uid))
+    return host
 
 
 def rates(spec: Spec) -> tuple[DeviceRate, ...]:
@@ -45,8 +74,28 @@ def compile_plan(spec: Spec, host: Host, *, name: str = "") -> tuple[Plan, str]:
     :param name: name of the sandbox if the Spec has none; random when empty.
     :raises DriverUnavailable: the wanted driver cannot be used.
     """
+    name = spec.name or name
+    if not name and _may_draft(spec):
+        draft, reason = _draft(spec, host)
+        return draft.next(), reason
     driver, reason = choose(spec, host)
-    return driver.compile(spec, host, name=spec.name or name or os.urandom(5).hex()), reason
+    return driver.compile(spec, host, name=name or random_name()), reason
+
+
+def prepare(spec: Spec, host: Host) -> None:
+    """Have the next plan for them ready: for the time while a command runs."""
+    if not spec.name and _may_draft(spec):
+        _draft(spec, host)[0].prepare()
+
+
+def _may_draft(spec: Spec) -> bool:
+    return spec.network != "veth"  # whose addresses come of the name
+
+
+@lru_cache(maxsize=SAME)
+def _draft(spec: Spec, host: Host) -> tuple[Draft, str]:
+    driver, reason = choose(spec, host)
+    return Draft(driver.compile(spec, host, name=random_name())), reason
 
 
 class Sandbox:
@@ -103,7 +152,20 @@ class Sandbox:
         """
         if self._process is not None:
             raise SandboxError("the sandbox was started before", hint="make a new Sandbox for each run")
-        executor = Executor(self.plan, (stdin, stdout, stderr), best_effort=self.spec.best_effort)
+        for _ in range(ADDRESSES):
+            try:
+                return self._start((stdin, stdout, stderr))
+            except StepError as error:
+                if error.errno != EEXIST or not error.number or self.plan.steps[error.number - 1].op != "address":
+                    raise
+                # Another sandbox has taken the addresses since the plan was made; now they are seen to be taken.
+                assert self.host is not None
+                self.host = look_further(self.host, self.spec)
+                self._plan, self._driver_reason = compile_plan(self.spec, self.host, name=self.plan.name)
+        return self._start((stdin, stdout, stderr))
+
+    def _start(self, stdio: Stdio) -> Process:
+        executor = Executor(self.plan, stdio, best_effort=self.spec.best_effort)
         try:
             executor.run()
         except BaseException as error:
@@ -112,7 +174,8 @@ class Sandbox:
                 raise cause from error
             raise
         assert executor.guard is not None
-        self._process = Process(self.spec, self.plan, executor, executor.guard, self._driver_reason)
+        self._process = Process(self.spec, self.plan, executor, executor.guard, self._driver_reason,
+                                self.host.landlock_abi if self.host else None)
         self._process.wait_started()
         return self._process
 
@@ -128,7 +191,8 @@ class Sandbox:
 
     def usage(self) -> Usage:
         """What it has used so far."""
-        return collect(self.plan.reads)
+        reads = self.plan.reads
+        return collect(reads, files.read_all(kept(reads)))
 
     def events(self) -> Iterator[Event]:
         """Yield what happens until the run has ended; waits for it."""

@@ -109,7 +109,7 @@ def _toml(path: str, raw: bytes) -> dict[str, Any]:
 
     try:
         return tomllib.loads(raw.decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SpecError(f"{path}: not TOML: {error}", field="config") from error
 
 

@@ -13,7 +13,7 @@ import re
 import stat
 
 from .cgroup.hierarchy import Mount, mounts
-from .host import Disk
+from .facts import Disk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ NUMBER = re.compile(r"[0-9]{1,4}:[0-9]{1,7}\Z", re.ASCII)
 
 
 class _NoDisk(Exception):
-    """Why there is none, for :attr:`sandbox.host.Disk.reason`."""
+    """Why there is none, for :attr:`sandbox.facts.Disk.reason`."""
 
 
 def resolve(path: str, *, root: str = "") -> Disk:

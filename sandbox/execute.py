@@ -11,28 +11,22 @@ import stat
 import time
 from collections.abc import Callable
 from errno import EEXIST, ENOENT
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from .cgroup import files
-from .drivers.process import DIRECTORY, LAUNCHER
+from .drivers.process import LAUNCHER, STREAMS, TERMINAL
 from .errors import CgroupError, StepError
 from .init import wire
+from .isolation import seccomp, security
 from .launch import Guard, Record, Stdio
-from .steps import Phase, Plan, Step, Unmet, Where
+from .steps import CHILDREN, Done, Phase, Plan, Step, Unmet, Where
 from .verify import check
 
-CHILDREN = (Where.GUARD, Where.INIT, Where.WORKLOAD)
+if TYPE_CHECKING:
+    from .isolation.link import Link
 
-
-class Done(NamedTuple):
-    """A host step that was carried out.
-
-    :param number: its place in the plan, from 1.
-    :param seconds: how long it took.
-    """
-
-    number: int
-    seconds: float
+UNIT_OPS = ("property", "start_unit", "start_service", "split", "attach", "stop_unit", "read_property")
 
 
 class Executor:
@@ -50,13 +44,22 @@ class Executor:
         self.made: list[str] = []
         self.foreign = False
         self.guard: Guard | None = None
+        self.filter: Any = None  # bytes, which are in no plan
         self._stdio = stdio
         self._best_effort = best_effort
         self._join_fds: list[int] = []
+        self._told: dict[str, Record] = {}
+        self._link: Link | None = None
         self._ops: dict[str, Callable[[Step], None]] = {
             "makedirs": self._makedirs, "spawn": self._spawn, "enable": self._enable, "mkdir": self._mkdir,
             "check_type": self._check_type, "inherit": self._inherit, "write": self._write,
-            "read_back": self._read_back, "open": self._open, "open_directory": self._open_directory, "go": self._go,
+            "read_back": self._read_back, "streams": self._streams, "open": self._open,
+            "open_directory": self._open_directory, "go": self._go, "device_filter": self._device_filter,
+            "has_filter": self._device_filter,
+        }
+        self._late: dict[str, Callable[[Step], Step]] = {
+            "launcher": self._bind_launcher, "give_streams": self._bind_streams, "tree": self._bind_terminal,
+            "seccomp": self._bind_filter, "label": security.bind,
         }
 
     def run(self) -> None:
@@ -86,7 +89,7 @@ class Executor:
 
     def _carry_out(self, number: int, step: Step) -> None:
         if step.op not in self._ops:
-            self._add_unit_ops()
+            (self._add_unit_ops if step.op in UNIT_OPS else self._add_network_ops)()
         start = time.perf_counter()
         try:
             self._ops[step.op](step)
@@ -117,24 +120,69 @@ class Executor:
         """Start sandbox-init with the steps of the guard, the init and the workload."""
         self.guard = Guard(self._child_steps(), self._stdio)
 
-    def _child_steps(self) -> bytes:
-        return wire.encode((number, _bind(one)) for number, one in enumerate(self.plan.steps, 1)
-                           if one.where in CHILDREN)
+    def _child_steps(self) -> Callable[[], bytes]:
+        """Their late values are put in now, for that may fail; the rest waits until there is somebody to read it."""
+        late = self._late
+        steps = [(number, late[step.op](step) if step.op in late else step)
+                 for number, step in enumerate(self.plan.steps, 1) if step.where in CHILDREN]
+        return partial(wire.encode, steps)
 
     def _add_unit_ops(self) -> None:
         """What goes through systemd; its modules are loaded for plans that need them."""
-        from .process import step_failure
         from .unit import Unit
-
-        def failed(record: Record) -> None:
-            raise step_failure(self.plan, record)
 
         def start_service(step: Step) -> None:
             self.guard = Guard(self._child_steps(), self._stdio, lambda fds: unit.start_service(step, fds))
 
-        unit = Unit(lambda: self.guard, failed)
+        unit = Unit(self._process)
         self._ops |= {"property": unit.tell, "start_unit": unit.start, "start_service": start_service,
-                      "split": unit.split, "attach": unit.attach, "stop_unit": unit.stop}
+                      "split": unit.split, "attach": unit.attach, "stop_unit": unit.stop,
+                      "read_property": unit.read}
+
+    def _process(self, name: str) -> int:
+        """The process id of the guard or the init."""
+        assert self.guard is not None
+        return self.guard.pid if name == "guard" else int(self._tell(name).words[0])
+
+    def _tell(self, name: str) -> Record:
+        """What sandbox-init tells of the init or of the namespaces."""
+        assert self.guard is not None
+        while name not in self._told:
+            try:
+                record = self.guard.receive()
+            except EOFError:
+                raise StepError(f"sandbox-init was killed before it had told of the {name}") from None
+            if record is not None and record.kind in ("init", "namespaces"):
+                self._told[record.kind] = record
+            elif record is not None and record.kind == "failed":
+                from .process import step_failure
+
+                raise step_failure(self.plan, record)
+        return self._told[name]
+
+    def counters(self) -> dict[str, tuple[int, str]]:
+        """The counters of the network, which are in no file: figure -> its value and where it is from."""
+        if self._link is None:
+            return {}
+        try:
+            return self._link.counters()
+        except StepError:
+            return {}
+
+    def _add_network_ops(self) -> None:
+        """What makes a network; its modules are loaded for plans that need them."""
+        from .isolation.link import Link
+
+        self._link = Link(self._open_network)
+        self._ops |= self._link.ops
+
+    def _open_network(self) -> int:
+        """The network namespace. Its holder may have ended by now, the init has it from its birth."""
+        if any(step.op == "namespaces" for step in self.plan.steps):
+            fd = self._tell("namespaces").fd
+            assert fd is not None
+            return fd
+        return os.open(f"/proc/{self._process('init')}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     def _enable(self, step: Step) -> None:
         """Enable controllers for the children of a v2 cgroup, one by one, and never split a threaded one."""
@@ -186,6 +234,23 @@ class Executor:
         texts = tuple(files.read(str(path)) for path in paths)
         check(self.plan.limits[int(str(index))], texts)
 
+    def _device_filter(self, step: Step) -> None:
+        """Say which devices may be opened, where no file does; its module is loaded for plans that need it."""
+        from .isolation import device_filter
+
+        cgroup, *rules = map(str, step.args)
+        if step.op == "has_filter":
+            device_filter.check(cgroup)
+        else:
+            device_filter.attach(cgroup, rules)
+
+    def _streams(self, step: Step) -> None:
+        """Give the workload its streams."""
+        from .streams import give
+
+        uid, gid = (int(str(arg)) for arg in step.args)
+        give(self._stdio, uid, gid)
+
     def _open(self, step: Step) -> None:
         """Open ``tasks`` for the workload's ``join``."""
         self._hand_over(str(step.args[0]), os.O_WRONLY)
@@ -205,10 +270,25 @@ class Executor:
         assert self.guard is not None
         self.guard.go(self._join_fds)
 
+    # -- late values: of these steps the plan says what is wanted, and only who carries it out knows what that is
 
-def _bind(step: Step) -> Step:
-    """Put the late values in."""
-    if LAUNCHER in step.args:
+    def _bind_launcher(self, step: Step) -> Step:
         return step._replace(args=tuple(os.getpid() if arg == LAUNCHER else arg for arg in step.args))
-    return step._replace(args=(os.getcwd(),)) if step.args == (DIRECTORY,) else step
 
+    def _bind_streams(self, step: Step) -> Step:
+        from .streams import given
+
+        return step._replace(args=(*(arg for arg in step.args if arg != STREAMS), *given(self._stdio)))
+
+    def _bind_terminal(self, step: Step) -> Step:
+        if TERMINAL not in step.args:
+            return step
+        from .streams import terminal
+
+        path = terminal(self._stdio[0])
+        return step._replace(args=tuple(path if arg == TERMINAL else arg for arg in step.args))
+
+    def _bind_filter(self, step: Step) -> Step:
+        bound = seccomp.bind(step)
+        self.filter = bound.args[0]
+        return bound

@@ -9,90 +9,20 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from .facts import Disk, Hierarchy, Lent, Manager, Network, Node, Place
 from .units import show_cpu_list
 
 SCHEMA_VERSION = 1
 """Of :func:`to_json`; raised when a field changes its meaning or goes."""
+STANDARD = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/tmp", "/var/tmp",
+            "/run", "/proc/sys/fs/mqueue", "/sys/devices/system/cpu/cpu0/thermal_throttle")
+"""Paths that not every machine has, and that the inside is made after."""
+FREE_IDS = range(1_000_000_000, 1_000_131_072)
+"""User and group ids that no user has: in the range that systemd sets aside for containers (UIDS-GIDS.md), far above
+what subuid(5) is given by default."""
+CAP_MKNOD = 27
 UNIT_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")
 """The v2 controllers that systemd hands on to units."""
-
-
-class Hierarchy(NamedTuple):
-    """One mounted cgroup tree and the place in it where we may work.
-
-    :param version: 1 or 2.
-    :param controllers: kernel names; on v1 those it is mounted with, on v2 what the root's ``cgroup.controllers`` says.
-    :param mount: where it is mounted, e.g. ``/sys/fs/cgroup/memory`` (symlinks such as ``cpu`` are not followed).
-    :param own: the caller's cgroup as a path below ``mount``, starting with ``/``.
-    :param parent: the cgroup that new ones are made in, below ``mount``; None when there is none we may use.
-    :param reason: why ``parent`` is not ``own``, or why there is none; empty when they are the same.
-    :param usable: controllers that a child of ``parent`` has or can be given.
-    :param enable: v2: the cgroups from the top down, below ``mount``, in whose ``cgroup.subtree_control`` the usable
-        controllers may have to be enabled, each with the controllers that are on there already.
-    :param files: names of the kernel files a non-root cgroup of it has, as far as could be seen.
-    """
-
-    version: int
-    controllers: tuple[str, ...]
-    mount: str
-    own: str = "/"
-    parent: str | None = "/"
-    reason: str = ""
-    usable: tuple[str, ...] = ()
-    enable: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    files: tuple[str, ...] = ()
-
-
-class Disk(NamedTuple):
-    """What a path was resolved to for I/O limits.
-
-    :param path: as the user gave it.
-    :param device: ``MAJ:MIN`` of the whole disk; empty when there is none.
-    :param chain: what was gone through, e.g. ``("/var/tmp", "254:1 vda1", "254:0 vda")``.
-    :param reason: why there is no disk; empty when there is one.
-    """
-
-    path: str
-    device: str = ""
-    chain: tuple[str, ...] = ()
-    reason: str = ""
-
-
-class Property(NamedTuple):
-    """One property of a systemd unit.
-
-    :param name: as on D-Bus, e.g. ``CPUQuotaPerSecUSec``.
-    :param signature: its D-Bus type.
-    :param words: the value: one word, or the members of an array one after another.
-    """
-
-    name: str
-    signature: str
-    words: tuple[str, ...]
-
-
-class Manager(NamedTuple):
-    """The systemd manager that is asked for units: the system's, or the user's own.
-
-    :param version: of systemd, e.g. 252; 0 when there is no manager to ask.
-    :param user: it is the user's.
-    :param control_group: the cgroup that its units are in, as ``/`` or ``/user.slice/.../user@1000.service``.
-    :param controllers: v2: those that its units can be given.
-    :param delegated: the cgroup below which the launcher may do as it likes, because a unit was delegated to it; empty
-        when there is none.
-    :param properties: what the texts of ``--property`` mean, each as name, D-Bus type and words.
-    :param problem: why it cannot be asked; empty when it can.
-    :param remedy: what to do about that.
-    """
-
-    version: int = 0
-    user: bool = False
-    control_group: str = "/"
-    controllers: tuple[str, ...] = ()
-    delegated: str = ""
-    properties: tuple[Property, ...] = ()
-    problem: str = "systemd is not running"
-    remedy: str = "use --driver cgroupfs"
 
 
 class Host(NamedTuple):
@@ -117,11 +47,21 @@ class Host(NamedTuple):
     :param userns: user namespaces may be made by this user.
     :param disks: what the paths of I/O limits resolve to.
     :param namespaces: names in ``/proc/self/ns`` that can be made, e.g. ``mnt``.
+    :param ids: user namespaces may be given :data:`FREE_IDS`: by root, unless it is in a user namespace itself.
+    :param mknod: device nodes may be made: with CAP_MKNOD, and in no user namespace (mknod(2)).
+    :param program: the executable file that the launcher is, the Python interpreter.
+    :param directory: the launcher's working directory; empty when it was removed.
+    :param mounts: where file systems are mounted and their types, in the order of ``/proc/self/mountinfo``.
+    :param places: what the paths of volumes and the like lead to.
+    :param present: those of :data:`STANDARD` that are there.
+    :param nodes: the devices behind the paths of ``--device`` and ``--gpu``, only when there are such flags.
+    :param network: only when a Spec has ``--network veth``.
+    :param lent: only when a Spec has ``--user`` for another than the launcher, who is not root.
+    :param landlock_abi: version of the Landlock ABI, 0 when it is off.
     :param systemd_version: e.g. ``252``, only from a detailed probe, like all that follow.
     :param lsm: active Linux security modules.
     :param selinux: ``enforcing``, ``permissive`` or ``disabled``.
     :param apparmor: AppArmor is enabled.
-    :param landlock_abi: version of the Landlock ABI, 0 when it is off.
     :param seccomp: actions the kernel offers, empty when there is no seccomp.
     :param distribution: ``PRETTY_NAME`` of os-release(5).
     """
@@ -145,11 +85,21 @@ class Host(NamedTuple):
     userns: bool = False
     disks: tuple[Disk, ...] = ()
     namespaces: tuple[str, ...] = ()
+    ids: bool = False
+    mknod: bool = False
+    program: str = ""
+    directory: str = "/"
+    mounts: tuple[tuple[str, str], ...] = ()
+    places: tuple[Place, ...] = ()
+    present: tuple[str, ...] = STANDARD
+    nodes: tuple[Node, ...] = ()
+    network: Network = Network()
+    lent: Lent = Lent()
+    landlock_abi: int | None = None
     systemd_version: str | None = None
     lsm: tuple[str, ...] = ()
     selinux: str | None = None
     apparmor: bool | None = None
-    landlock_abi: int | None = None
     seccomp: tuple[str, ...] = ()
     distribution: str | None = None
 
@@ -161,23 +111,42 @@ class Host(NamedTuple):
         """What ``path`` resolved to, or None when this record does not know it."""
         return next((disk for disk in self.disks if disk.path == path), None)
 
+    def absolute(self, path: str) -> str:
+        """``path`` of the launcher as an absolute one."""
+        return path if path.startswith("/") else f"{self.directory.rstrip('/')}/{path.removeprefix('./')}"
+
+    def place(self, path: str) -> Place | None:
+        """What ``path`` leads to, or None when this record does not know it."""
+        return next((place for place in self.places if place.path == path), None)
+
+    def mount(self, path: str) -> tuple[str, str]:
+        """Mount point and type of the file system that ``path`` is on, a path without symbolic links."""
+        found = ("/", "")
+        for point, kind in self.mounts:
+            if len(point) >= len(found[0]) and (path == point or path.startswith(point.rstrip("/") + "/")):
+                found = (point, kind)
+        return found
+
 
 def probe(*, detail: bool = False, paths: tuple[str, ...] = (), cgroup_parent: str | None = None,
-          root: str = "") -> Host:
+          places: tuple[str, ...] = (), root: str = "") -> Host:
     """Look at this machine. Reads only, starts no process unless ``detail``.
 
     :param detail: learn also what only people want to know; takes milliseconds, see :mod:`sandbox.teach.facts`.
     :param paths: resolve the disks behind these, for I/O limits.
+    :param places: look where these lead to; relative ones count from the working directory.
     :param cgroup_parent: the cgroup to work in, a path below the roots of the cgroup trees.
     :param root: a directory that stands for ``/`` where files are read, for tests.
     :raises OSError: ``/proc`` is not mounted.
     """
-    from .cgroup.hierarchy import find
+    from .cgroup.hierarchy import find, mounts
+    from .isolation.landlock import abi
 
     uname, namespaces = os.uname(), _namespaces(root)
-    mode, trees = find(root, cgroup_parent=cgroup_parent)
+    mounted = mounts(root)
+    mode, trees = find(root, mounted=mounted, cgroup_parent=cgroup_parent)
     # psutil knows these totals too and serves the detailed probe, but importing it costs several times this function.
-    memory = _fields(f"{root}/proc/meminfo")
+    memory, status = _fields(f"{root}/proc/meminfo"), _fields(f"{root}/proc/self/status")
     host = Host(
         kernel=uname.release,
         machine=uname.machine,
@@ -185,7 +154,7 @@ def probe(*, detail: bool = False, paths: tuple[str, ...] = (), cgroup_parent: s
         gid=os.getegid(),
         cpus=os.cpu_count() or 1,
         cpuset_cpus=show_cpu_list(os.sched_getaffinity(0)),
-        cpuset_mems=_fields(f"{root}/proc/self/status").get("Mems_allowed_list", ""),
+        cpuset_mems=status.get("Mems_allowed_list", ""),
         page_size=os.sysconf("SC_PAGE_SIZE"),
         memory_total=_bytes(memory.get("MemTotal", "")),
         swap_total=_bytes(memory.get("SwapTotal", "")),
@@ -197,7 +166,14 @@ def probe(*, detail: bool = False, paths: tuple[str, ...] = (), cgroup_parent: s
         userns=_may_make_userns(namespaces, root),
         disks=_disks(paths, root),
         namespaces=namespaces,
+        ids=_may_give_ids(root),
+        mknod=bool(int(status.get("CapEff", "0"), 16) >> CAP_MKNOD & 1) and _owns_all_ids(root),
+        program=os.path.realpath(f"{root}/proc/self/exe"),
+        mounts=tuple([(mount.point, mount.kind) for mount in mounted]),
+        present=tuple([path for path in STANDARD if os.access(root + path, os.F_OK)]),
+        landlock_abi=abi(),
     )
+    host = here(host, places, root)
     if detail:
         from .teach.facts import add
         host = add(host, root)
@@ -215,6 +191,9 @@ def to_json(host: Host) -> str:
 
     record = host._asdict() | {"hierarchies": [tree._asdict() for tree in host.hierarchies],
                                "disks": [disk._asdict() for disk in host.disks],
+                               "places": [place._asdict() for place in host.places],
+                               "nodes": [node._asdict() for node in host.nodes],
+                               "network": host.network._asdict(), "lent": host.lent._asdict(),
                                "manager": host.manager._asdict() | {
                                    "properties": [one._asdict() for one in host.manager.properties]}}
     return json.dumps({"schema_version": SCHEMA_VERSION, **record}, indent=2)
@@ -257,6 +236,34 @@ def _may_make_userns(namespaces: tuple[str, ...], root: str) -> bool:
     # Debian's patch, and AppArmor's restriction on Ubuntu, which leaves the namespace without any capability.
     return (small_file(f"{root}/proc/sys/kernel/unprivileged_userns_clone") != "0"
             and small_file(f"{root}/proc/sys/kernel/apparmor_restrict_unprivileged_userns") != "1")
+
+
+def _may_give_ids(root: str) -> bool:
+    """Root may map any ids that its own user namespace has (user_namespaces(7))."""
+    if os.geteuid() != 0:
+        return False
+    lines = (line.split() for line in small_file(f"{root}/proc/self/uid_map").splitlines())
+    return any(int(first) <= FREE_IDS[0] and int(first) + int(count) > FREE_IDS[-1] for first, _, count in lines)
+
+
+def _owns_all_ids(root: str) -> bool:
+    """This is the initial user namespace, or as good."""
+    return small_file(f"{root}/proc/self/uid_map").split() == ["0", "0", str(2**32 - 1)]
+
+
+def here(host: Host, places: tuple[str, ...], root: str = "") -> Host:
+    """What changes from run to run: the working directory, and what paths lead to."""
+    try:
+        host = host._replace(directory=os.getcwd())
+    except OSError:  # it was removed
+        host = host._replace(directory="")
+    return host._replace(places=tuple([_place(host.absolute(path), root) for path in dict.fromkeys(places)]))
+
+
+def _place(path: str, root: str) -> Place:
+    real = os.path.realpath(root + path)
+    kind = "directory" if os.path.isdir(real) else "file" if os.path.lexists(real) else ""
+    return Place(path, kind, real.removeprefix(root))
 
 
 def _namespaces(root: str) -> tuple[str, ...]:

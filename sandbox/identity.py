@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from .errors import SpecError
-from .spec import User
+from .records import User
 
 CATEGORIES = ("ADDRESS", "ALL", "COLLATE", "CTYPE", "IDENTIFICATION", "MEASUREMENT", "MESSAGES", "MONETARY", "NAME",
               "NUMERIC", "PAPER", "TELEPHONE", "TIME")
@@ -88,7 +88,8 @@ def environment(caller: Mapping[str, str], assignments: Iterable[str] = (), file
     :raises SpecError: when an assignment has no name, or a file cannot be read.
     """
     result = {"PATH": DEFAULT_PATH}
-    result |= {name: caller[name] for name in KEPT if name in caller}
+    present = set(caller)  # to miss a variable of os.environ takes two exceptions
+    result |= {name: caller[name] for name in KEPT if name in present}
     if user is not None:
         for name in ("USER", "LOGNAME"):
             result.pop(name, None)

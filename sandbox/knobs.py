@@ -2,7 +2,7 @@
 
 Sources: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/ of the kernel, org.freedesktop.systemd1(5). A row's
 ``encode`` turns a value into what is written, ``decode`` turns what the kernel says back into the value. "No limit"
-is :data:`~sandbox.spec.UNLIMITED` here, because that is a value one can write.
+is :data:`~sandbox.records.UNLIMITED` here, because that is a value one can write.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .spec import UNLIMITED
+from .records import UNLIMITED
 
 V1_UNLIMITED = 0x7FFFFFFFFFFFF000
 """What cgroup v1's memory files say when there is no limit, with 4 KiB pages: PAGE_COUNTER_MAX in bytes."""

@@ -34,37 +34,44 @@ Stdio = tuple[int | None, int | None, int | None]
 class Record(NamedTuple):
     """One message of sandbox-init.
 
-    :param kind: ``ready started stopping killing exited failed exec_failed sample done left``.
+    :param kind: ``ready listener started stopping killing exited failed exec_failed sample done left``.
     :param words: what follows, as the protocol says for each kind.
-    :param pidfd: the workload's, only with ``started``.
+    :param fd: with ``started`` the workload's pidfd, with ``namespaces`` the network namespace, with ``listener`` that
+        of the filter; None with all others.
     """
 
     kind: str
     words: tuple[str, ...]
-    pidfd: int | None = None
+    fd: int | None = None
 
 
 class Guard:
     """A running sandbox-init, as its launcher sees it: the guard, and behind it the init.
 
-    :param plan: the child steps on the wire.
+    :param plan: makes the child steps on the wire, while the process comes to life.
     :param stdio: the workload's standard streams.
     :param start: starts the process with these fds from 0 on and returns its pid; posix_spawn when None.
     :raises NamespaceError: when the process cannot be started.
     """
 
-    def __init__(self, plan: bytes, stdio: Stdio, start: Callable[[Sequence[int]], int] | None = None) -> None:
+    def __init__(self, plan: Callable[[], bytes], stdio: Stdio,
+                 start: Callable[[Sequence[int]], int] | None = None) -> None:
         import socket
 
         self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._go, go = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        plan_fd = _memfd("sandbox-plan", plan, MFD_CLOEXEC)
+        plan_fd = os.memfd_create("sandbox-plan", MFD_CLOEXEC)
+        self.pid = 0
         try:
             sources = (plan_fd, control.fileno(), go.fileno(), self._go.fileno())
             self.pid = _spawn(sources, stdio) if start is None else start((*_streams(stdio), *sources))
+            _write(plan_fd, plan())
+            self.send("plan")
         except BaseException as error:
             self._control.close()
             self._go.close()
+            if self.pid and start is None:  # without a plan it ends
+                os.waitpid(self.pid, 0)
             if isinstance(error, SandboxError) or not isinstance(error, OSError):
                 raise
             raise NamespaceError("cannot start sandbox-init", errno=error.errno or 0) from error
@@ -88,7 +95,7 @@ class Guard:
         self._go.close()
 
     def send(self, command: str) -> None:
-        """Send ``stop``, ``kill``, ``signal N`` or ``bye``. A guard that is gone is no error here."""
+        """Send ``plan``, ``stop``, ``kill``, ``signal N``, ``keep`` or ``bye``. A guard that is gone is no error."""
         with suppress(OSError):
             self._control.send(command.encode())
 
@@ -110,9 +117,9 @@ class Guard:
         if not data:
             raise EOFError
         kind, *words = os.fsdecode(data).split(" ")
-        pidfd = next((int.from_bytes(payload[:4], "little") for level, what, payload in ancillary
-                      if (level, what) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)), None)
-        return Record(kind, tuple(words), pidfd)
+        fd = next((int.from_bytes(payload[:4], "little") for level, what, payload in ancillary
+                   if (level, what) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)), None)
+        return Record(kind, tuple(words), fd)
 
     def reap(self) -> bool:
         """Wait until the guard has cleaned up and is gone; True when it left nothing behind.
@@ -195,7 +202,11 @@ def _wait_for_death(pidfd: int) -> None:
 
 def _memfd(name: str, content: bytes, flags: int) -> int:
     fd = os.memfd_create(name, flags)
+    _write(fd, content)
+    return fd
+
+
+def _write(fd: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(fd, view):]
-    return fd

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 
-from .box import Sandbox, compile_plan, probe_for, rates
+from .box import Sandbox, compile_plan, look_further, prepare, probe_for, rates
 from .drivers import ASKING
 from .errors import SandboxError
-from .host import Host
+from .host import Host, here
+from .isolation.filesystem import wanted_places
 from .report import Report
 from .spec import Spec
 from .steps import Plan
@@ -127,7 +128,11 @@ class Launcher:
         from .options import make_spec
 
         spec = make_spec(argv, **{"driver": self._driver} | wishes)
-        known = self.host
+        known = look_further(here(self.host, wanted_places(spec)), spec)
         if rates(spec) or spec.cgroup_parent or spec.property:
             known = probe_for(spec)
-        return run_spec(spec, host=known)
+        with Sandbox(spec, host=known) as box:
+            process = box.start()
+            prepare(spec, known)
+            process.wait()
+        return box.report

@@ -80,7 +80,7 @@ class Link:
             # Without a subscriber the manager broadcasts nothing.
             self.send(SYSTEMD, ROOT, MANAGER, "Subscribe", reply=False)
             if not self.ask(DBUS, DBUS_ROOT, DBUS, "NameHasOwner", "s", (SYSTEMD,))[0]:
-                raise ConnectionRefusedError("systemd is not on this bus")
+                raise ConnectionRefusedError("systemd is not on this bus (SIGUSR1 has it come back)")
 
     def _tell_bus(self, member: str, *body: str) -> None:
         """Messages are handled in order: no answer has to be waited for."""

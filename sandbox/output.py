@@ -3,50 +3,75 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 
 from .errors import SandboxError, SpecError
 
+STDOUT = "-"
 
-def check_target(path: str, flag: str) -> None:
-    """Refuse a file that is known to fail, before a run rather than after it.
 
+class Target:
+    """A file that is written when the run is over.
+
+    Its directory is opened before: a command that may write above it could put a symlink in its place meanwhile, and
+    would have us write to where that leads.
+
+    :param path: the file, or ``-`` for standard output.
     :param flag: what it was given to, e.g. ``--json``.
     :raises SpecError: no such directory, or something that must not be replaced by a file, such as ``/dev/null``.
     """
-    field = flag.removeprefix("--")
-    if not os.path.isdir(os.path.dirname(path) or "."):
-        raise SpecError(f"{flag}: {path!r} is in no directory", field=field, hint="make the directory first")
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise SpecError(f"{flag}: {path!r} is not a regular file", field=field,
-                        hint="use - for stdout" if flag == "--json" else f"{flag} page.html")
 
+    def __init__(self, path: str, flag: str) -> None:
+        self._path, self._flag = path, flag
+        self._directory = -1
+        if path == STDOUT:
+            return
+        directory, self._name = os.path.split(path)
+        field = flag.removeprefix("--")
+        try:
+            self._directory = os.open(directory or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise SpecError(f"{flag}: {path!r} is in no directory", field=field,
+                            hint="make the directory first") from error
+        if not self._name or not self._may_replace():
+            raise SpecError(f"{flag}: {path!r} is not a regular file", field=field,
+                            hint="use - for stdout" if flag == "--json" else f"{flag} page.html")
 
-def write_text(path: str, text: str, flag: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all.
+    def _may_replace(self) -> bool:
+        try:
+            return stat.S_ISREG(os.stat(self._name, dir_fd=self._directory).st_mode)
+        except OSError:  # a symlink to nowhere is replaced like any other
+            return True
 
-    A new file is written beside ``path`` and renamed over it, so a symlink that someone planted there is replaced, not
-    followed.
+    def write(self, text: str) -> None:
+        """Write ``text`` as UTF-8, whole or not at all.
 
-    :param flag: what ``path`` was given to, e.g. ``--json``.
-    :raises SpecError: as :func:`check_target`.
-    :raises SandboxError: naming the path.
-    """
-    check_target(path, flag)
-    data = text.encode()
-    temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        A new file is written beside the old one and renamed over it, so a symlink that someone planted there is
+        replaced, not followed.
+
+        :raises SandboxError: naming the path.
+        """
+        if self._path == STDOUT:
+            write_all(1, text.encode())
+            return
+        temporary = f"{self._name}.{os.getpid()}.{os.urandom(4).hex()}"
+        try:
+            self._make(temporary, text.encode())
+            os.replace(temporary, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+        except OSError as error:
+            with suppress(OSError):
+                os.unlink(temporary, dir_fd=self._directory)
+            raise SandboxError(f"{self._flag}: cannot write {self._path}: {error.strerror}",
+                               hint=f"give {self._flag} a file in a directory you may write to") from error
+
+    def _make(self, name: str, data: bytes) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(name, flags, 0o666, dir_fd=self._directory)
         try:
             write_all(fd, data)
         finally:
             os.close(fd)
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise SandboxError(f"{flag}: cannot write {path}: {error.strerror}",
-                           hint=f"give {flag} a file in a directory you may write to") from error
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -7,22 +7,37 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from errno import EEXIST, EINVAL, EXDEV
-from typing import NamedTuple
+from errno import E2BIG, EBUSY, EEXIST, EINVAL, ELOOP, ENOSYS, EROFS, EXDEV
+from typing import TYPE_CHECKING, NamedTuple
 
+from .cgroup import files
 from .cgroup.group import Cgroup
 from .errors import MountError, NamespaceError, StepError
 from .execute import Executor
 from .launch import Guard, Record
-from .report import Report
+from .report import RefusedCall, Report
 from .spec import Spec
 from .steps import Plan, Step
-from .usage import Usage, add_samples, collect
-from .verdict import Ending, carried_out, judge
+from .usage import Usage, add_counters, add_samples, collect, kept
+from .verdict import Ending, judge
 from .verify import reading
+
+if TYPE_CHECKING:
+    from .isolation.refusals import Refusals
 
 RUSAGE = ("cpu_user", "cpu_system", "max_rss", "page_faults", "major_page_faults", "context_switches", "preemptions")
 """Figures that the init's own getrusage(2) of its dead children fills where no cgroup has them."""
+
+
+MOUNTS = ("private", "tree", "overlay", "root", "place", "mount", "mkdir_in", "symlink_in", "mask", "read_only", "attr",
+          "pivot")
+NAMESPACES = ("namespaces", "clone3", "id_map", "new_id_map", "setns", "join_ns", "unshare", "enter_userns")
+HINTS = {
+    ELOOP: "a link is in the way of what is made anew inside, or leads out of it",
+    EROFS: "the root is read-only and has no such place: choose one that is there, or one in /tmp, or add --overlay",
+    ENOSYS: "Linux 5.12 or newer is needed",
+}
+"""What a failed step of :data:`MOUNTS` is most likely about."""
 
 
 class Event(NamedTuple):
@@ -44,12 +59,15 @@ class Process:
     Every method may be called from any thread.
     """
 
-    def __init__(self, spec: Spec, plan: Plan, executor: Executor, guard: Guard, driver_reason: str) -> None:
+    def __init__(self, spec: Spec, plan: Plan, executor: Executor, guard: Guard, driver_reason: str,
+                 landlock_abi: int | None = None) -> None:
         self._spec = spec
         self._plan = plan
         self._executor = executor
         self._guard = guard
         self._driver_reason = driver_reason
+        self._landlock_abi = landlock_abi
+        self._refusals: Refusals | None = None
         self._lock = threading.RLock()
         self._ending = Ending()
         self._failure: StepError | None = None
@@ -149,10 +167,17 @@ class Process:
             handler(record)
         return True
 
+    def _on_listener(self, record: Record) -> None:
+        from .isolation.refusals import Refusals
+
+        assert record.fd is not None
+        receive, send = map(int, record.words)
+        self._refusals = Refusals(record.fd, self._executor.filter, (receive, send))
+
     def _on_started(self, record: Record) -> None:
         self._started = int(record.words[0]) / 1e9
-        self._pidfd = record.pidfd
-        self.pid = None if record.pidfd is None else _pid_of(record.pidfd)
+        self._pidfd = record.fd
+        self.pid = None if record.fd is None else _pid_of(record.fd)
         self._events.append(Event("started", self._started))
 
     def _on_stopping(self, record: Record) -> None:
@@ -192,17 +217,29 @@ class Process:
     def _gather(self) -> None:
         """Every process of the tree is dead: read what it used, and let the guard remove the cgroup.
 
-        The report is put together at once, while the kernel takes the namespaces down.
+        The report is put together at once, while the guard removes it and the kernel takes the namespaces down.
         """
-        self._usage = usage = collect(self._plan.reads)
-        readings = [reading(limit) for limit in self._plan.limits]
+        plan = self._plan
+        texts = files.read_all([*kept(plan.reads), *(file for limit in plan.limits for file in limit.files)])
+        counters = self._executor.counters()
         self._guard.send("bye")
+        os.sched_yield()  # a socket wakes its reader where the writer runs, as if that were to wait now
+        self._usage = usage = collect(plan.reads, texts)
+        add_counters(usage, counters)
+        readings = [reading(limit, texts) for limit in plan.limits]
         if self._started is not None and self._exited is not None:
             usage.wall_time = self._exited - self._started
         if self._rusage:
             _fill_from_rusage(usage, self._rusage)
-        self._report = judge(self._spec, self._plan, self._ending, usage, readings, driver_reason=self._driver_reason,
-                             done=self._executor.done, unmet=self._executor.unmet)
+        self._report = judge(self._spec, plan, self._ending, usage, readings, driver_reason=self._driver_reason,
+                             done=self._executor.done, unmet=self._executor.unmet, refused=self._refused(),
+                             landlock_abi=self._landlock_abi)
+
+    def _refused(self) -> tuple[RefusedCall, ...] | None:
+        """What the filter refused, when that was to be counted."""
+        if self._refusals is None:
+            return () if self._spec.seccomp_log else None
+        return self._refusals.end()
 
     def _finish(self) -> None:
         """The guard has nothing more to say."""
@@ -219,7 +256,7 @@ class Process:
         clean = self._guard.reap()
         try:
             if self._executor.clean_up():
-                self._report = replace(self._report, steps=carried_out(self._plan, self._ending, self._executor.done))
+                self._report = replace(self._report, done=tuple(self._executor.done))
             if is_taken(self._plan, self._failure):
                 remove(self._executor.made)
             elif not clean:  # the guard was killed, or nobody knows
@@ -247,17 +284,30 @@ def step_failure(plan: Plan, record: Record) -> StepError:
     number, errno, where = int(record.words[0]), int(record.words[1]), record.words[2]
     if not number:
         return StepError(f"sandbox-init failed as the {where}", errno=errno,
-                         hint="rebuild it: make" if where == "wire" else "")
+                         hint="rebuild it: make setup" if where == "wire" else "")
     step = plan.steps[number - 1]
-    kind = {"mount": MountError, "clone3": NamespaceError, "id_map": NamespaceError}.get(step.op, StepError)
+    kind = MountError if step.op in MOUNTS else NamespaceError if step.op in NAMESPACES else StepError
     hint = ""
+    if step.op == "new_id_map":
+        said = " ".join(record.words[3:])
+        return kind(f"--user: step {number} {step.op}" + (f": {said}" if said else ""), errno=errno, number=number,
+                    hint="newuidmap may map what subuid(5) says, and nothing under no_new_privs" if said else "")
     if step.op == "claim" and errno == EEXIST:
         hint = f"a sandbox named {plan.name} is running; choose another --name"
     elif step.op == "in_cgroup" and errno == EXDEV:
         return StepError(f"step {number} in_cgroup: the command would not have been in {step.args[0]}", number=number,
                          hint="somebody moved it, or systemd made the unit elsewhere; see systemd-cgls")
-    elif step.op == "mount" and errno == EINVAL:
+    elif step.op == "private" and errno == EINVAL:
         hint = "in a plain chroot / is no mount point: bind it on itself first, mount --bind NEWROOT NEWROOT"
+    elif step.op == "overlay" and errno == EINVAL:
+        hint = ("the kernel puts an overlay on an overlay once, not twice, and writes none to some file systems: see "
+                "dmesg | grep overlayfs, and findmnt -T for each directory")
+    elif step.op in MOUNTS and errno in HINTS:
+        hint = HINTS[errno]
+    elif step.op == "landlock" and errno == E2BIG:
+        hint = "sandboxes are nested too deeply: Landlock has 16 layers"
+    elif step.op == "seccomp" and errno == EBUSY:
+        hint = "something around this sandbox listens to a filter already: leave --seccomp-log out"
     elif step.op == "chdir":
         hint = "give a --workdir that exists and may be entered"
     return kind(f"step {number} {step.op} {_words(step)}", errno=errno, number=number, hint=hint)

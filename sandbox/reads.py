@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from .host import Hierarchy
+from .facts import Hierarchy
 from .steps import Read
 
 Row = tuple[str, str, str, str, str]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import ExecError, LimitExceeded, SandboxError
-from .spec import flag_of
-from .steps import Unmet
+from .spec import Spec, flag_of
+from .steps import CHILDREN, Done, Plan, Step, Unmet, masked
 from .units import show_seconds, show_size
 from .usage import Usage
+
+if TYPE_CHECKING:
+    from .isolation.exposure import Exposure
 
 SCHEMA_VERSION = 1
 """Raised when a key changes its meaning or goes; new keys may come without."""
@@ -66,6 +69,19 @@ class LimitReport(NamedTuple):
     note: str
 
 
+class RefusedCall(NamedTuple):
+    """A system call that the filter refused.
+
+    :param call: its name; the number when it has none here; ``others`` when there were too many to tell apart.
+    :param errno: the error it was answered with, as ``EPERM``.
+    :param count: how often.
+    """
+
+    call: str
+    errno: str
+    count: int  # type: ignore[assignment]  # it hides the method of tuples, which nobody needs here
+
+
 class StepReport(NamedTuple):
     """One executed step: its number in the plan, where, what, and how long (None: not timed one by one)."""
 
@@ -93,9 +109,13 @@ class Report:
     :param driver: who made the cgroup, and ``driver_reason`` why that one.
     :param name: name of the sandbox.
     :param argv: the command.
-    :param steps: what was carried out, in the plan's order.
+    :param done: the steps of the launcher that were carried out; not in the JSON, which has all ``steps``.
+    :param lost: sandbox-init was killed; not in the JSON.
     :param exec_errno: why execve failed, if it did.
     :param exec_exit: exit code for that: 126 or 127.
+    :param refused_calls: what the filter of system calls refused; None when it was not asked for (``seccomp_log``).
+    :param landlock_abi: version of the kernel's Landlock, 0 when it is off; None when it is not known.
+    :param spec: what was wanted, and ``plan`` what was planned for it; not in the JSON.
     """
 
     outcome: Outcome
@@ -111,9 +131,43 @@ class Report:
     driver_reason: str = ""
     name: str = ""
     argv: tuple[str, ...] = ()
-    steps: tuple[StepReport, ...] = ()
+    done: tuple[Done, ...] = field(default=(), repr=False)
+    lost: bool = field(default=False, repr=False)
     exec_errno: int | None = None
     exec_exit: int | None = None
+    refused_calls: tuple[RefusedCall, ...] | None = None
+    landlock_abi: int | None = None
+    spec: Spec | None = field(default=None, repr=False)
+    plan: Plan | None = field(default=None, repr=False)
+
+    @property
+    def steps(self) -> tuple[StepReport, ...]:
+        """What was carried out, in the plan's order. The steps of sandbox-init are not timed: it tells which failed."""
+        if self.plan is None:
+            return ()
+        seconds = {one.number: one.seconds for one in self.done}
+        started = self.exec_errno is None and not self.lost
+
+        def was(number: int, step: Step) -> bool:
+            return number in seconds if step.where not in CHILDREN else started or step.op != "execve"
+
+        return tuple(StepReport(number=number, phase=step.phase, where=step.where, op=step.op, args=masked(step),
+                                seconds=seconds.get(number))
+                     for number, step in enumerate(self.plan.steps, 1) if was(number, step))
+
+    @property
+    def exposure(self) -> Exposure | None:
+        """What the run could reach of the host; None when it is not known what was planned."""
+        from .isolation.exposure import exposure
+
+        return None if self.spec is None or self.plan is None else exposure(self.spec, self.plan)
+
+    @property
+    def landlock_scopes(self) -> tuple[str, ...]:
+        """What of the workload ends at the sandbox's edge: ``abstract_unix_socket``, ``signal``."""
+        from .isolation.landlock import scopes
+
+        return () if self.plan is None else scopes(self.plan)
 
     @property
     def exit_code(self) -> int:
@@ -149,7 +203,9 @@ class Report:
 
     def to_json(self) -> dict[str, object]:
         """The report as plain data; ``report.schema.json`` beside this module describes it."""
-        data = {"schema_version": SCHEMA_VERSION, **{one.name: _plain(getattr(self, one.name)) for one in fields(self)}}
+        names = [one.name for one in fields(self) if one.name not in ("spec", "plan", "done", "lost")]
+        data: dict[str, object] = {"schema_version": SCHEMA_VERSION}
+        data |= {name: _plain(getattr(self, name)) for name in (*names, "steps", "landlock_scopes", "exposure")}
         data["exit_code"] = data.pop("code")
         data["runner_exit_code"] = self.exit_code
         data.pop("exec_exit")
@@ -160,8 +216,10 @@ class Report:
         """A short text for people; one line about the end, with ``verbose`` the usage and the limits too."""
         lines = [f"{self.outcome}: {self.why}"]
         if verbose:
-            lines += [*_usage_lines(self.usage), *map(_limit_line, self.limits)]
+            lines += [*_usage_lines(self.usage), *map(_limit_line, self.limits), *_exposure_lines(self.exposure)]
         lines += [f"not enforced: {flag_of(one.realises)}: {one.reason}" for one in self.unmet]
+        if self.refused_calls is not None:
+            lines.append(f"refused by the filter: {', '.join(map(_refused, self.refused_calls)) or 'nothing'}")
         if verbose:
             lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
@@ -195,6 +253,17 @@ def _usage_lines(usage: Usage) -> list[str]:
     return [f"  {name:<18} {value}" for name, value in rows]
 
 
+def _refused(one: RefusedCall) -> str:
+    return f"{one.call} {one.errno}" + (f" x{one.count}" if one.count > 1 else "")
+
+
+def _exposure_lines(exposure: Exposure | None) -> list[str]:
+    if exposure is None:
+        return []
+    opened = ", ".join(one.item for one in exposure.items if one.open)
+    return [f"  {'exposure':<18} {exposure.score} of 10 ({exposure.band}): {opened}"]
+
+
 def _seconds(value: float | None) -> str:
     return "unknown" if value is None else show_seconds(value)
 
@@ -212,18 +281,8 @@ def _limit_line(limit: LimitReport) -> str:
     return text + (f" ({limit.note})" if limit.note else "")
 
 
-def write_json(report: Report, path: str) -> None:
-    """Write the report as JSON, whole or not at all; ``-`` is standard output.
-
-    :raises SpecError: as :func:`sandbox.output.check_target`.
-    :raises SandboxError: naming the path.
-    """
+def json_text(report: Report) -> str:
+    """The report as JSON, which ``report.schema.json`` describes."""
     import json
 
-    from .output import write_all, write_text
-
-    text = json.dumps(report.to_json(), indent=2) + "\n"
-    if path == "-":
-        write_all(1, text.encode())
-    else:
-        write_text(path, text, "--json")
+    return json.dumps(report.to_json(), indent=2) + "\n"

@@ -1,7 +1,7 @@
 """What the user wants: :class:`Spec` and :class:`Limits`, plain immutable data, checked without any I/O.
 
-"No limit" is None, never 0 or -1. Bytes and seconds everywhere. A :class:`Percent` is resolved against the
-:class:`~sandbox.host.Host` when a plan is compiled.
+"No limit" is None, never 0 or -1. Bytes and seconds everywhere. A :class:`~sandbox.records.Percent` is resolved
+against the :class:`~sandbox.host.Host` when a plan is compiled.
 """
 
 from __future__ import annotations
@@ -9,12 +9,22 @@ from __future__ import annotations
 import re
 import signal
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from .errors import SpecError
-
-UNLIMITED = "max"
-"""The explicit wish for no limit, as opposed to None, which leaves the kernel's file alone."""
+from .records import (
+    Bytes,
+    Device,
+    DeviceRate,
+    FileValue,
+    Hugetlb,
+    Joined,
+    NetRate,
+    Publish,
+    Tmpfs,
+    Ulimit,
+    User,
+    Volume,
+)
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z", re.ASCII)
 UNIT_SUFFIXES = (".service", ".scope", ".slice", ".socket", ".mount", ".swap", ".target", ".device",
@@ -24,61 +34,6 @@ KERNEL_PREFIXES = ("cgroup.", "cpu.", "cpuacct.", "cpuset.", "memory.", "io.", "
                    "rdma.", "misc.", "devices.", "freezer.", "net_cls.", "net_prio.", "perf_event.", "dmem.",
                    "irq.")
 KERNEL_NAMES = ("tasks", "notify_on_release", "release_agent")
-
-
-class Percent(NamedTuple):
-    """A share of something the host has: ``Percent(50.0)`` of memory is half of the RAM."""
-
-    value: float
-
-    def __str__(self) -> str:
-        return f"{self.value:g}%"
-
-
-Bytes = int | Percent | str
-"""A number of bytes, a share of the RAM, or :data:`UNLIMITED`."""
-
-
-class DeviceRate(NamedTuple):
-    """A limit or weight for the disk behind a path.
-
-    :param path: a block device, a partition, or any file or directory on a disk's file system.
-    :param rate: bytes per second, operations per second, or a weight; :data:`UNLIMITED` for none.
-    """
-
-    path: str
-    rate: int | str
-
-
-class Hugetlb(NamedTuple):
-    """A limit for one size of huge page.
-
-    :param page_size: bytes, e.g. 2097152.
-    :param limit: bytes, or :data:`UNLIMITED`.
-    """
-
-    page_size: int
-    limit: int | str
-
-
-class FileValue(NamedTuple):
-    """A value for any other kernel file, e.g. ``memory.swap.high`` = ``16777216``."""
-
-    file: str
-    value: str
-
-
-class Ulimit(NamedTuple):
-    """A resource limit of setrlimit(2).
-
-    :param name: lower case without the prefix, e.g. ``nofile``.
-    :param soft: the value, None for infinity.
-    :param hard: the ceiling, None for infinity.
-    """
-
-    name: str
-    soft: int | None
-    hard: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,23 +101,6 @@ class Limits:
     cpu_time: float | None = None
 
 
-class User(NamedTuple):
-    """Who the workload runs as, in numbers.
-
-    :param uid: user id.
-    :param gid: group id.
-    :param groups: supplementary group ids.
-    :param name: login name for ``USER`` and ``LOGNAME``; empty when the id has none.
-    :param home: home directory for ``HOME``.
-    """
-
-    uid: int
-    gid: int
-    groups: tuple[int, ...] = ()
-    name: str = ""
-    home: str = "/"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
     """One wish: a command and its limits.
@@ -186,6 +124,26 @@ class Spec:
     :param best_effort: run even if a limit cannot be enforced; the report lists it as unmet.
     :param stop_signal: what a soft stop sends.
     :param stop_timeout: seconds from the soft stop to the hard kill.
+    :param network: ``none`` for the loopback device alone, ``host`` to share the host's, ``veth`` for one of its own.
+    :param publish: ports of the host that lead inside.
+    :param net_rate: bandwidth of that device, each way.
+    :param net_delay: seconds that a packet is held back, each way.
+    :param pid: ``private``, or ``host`` to share the host's process ids; likewise ``ipc``, ``uts``, ``userns`` and
+        ``cgroupns``.
+    :param ns: existing namespaces to join.
+    :param hostname: the name of the machine inside; empty to keep the host's.
+    :param rootfs: a directory of the host that becomes ``/``; empty for the host's own ``/``, read-only.
+    :param read_only: nothing in the root file system can be written to.
+    :param overlay: what is written goes into a layer on top of the root file system.
+    :param commit: a directory of the host for that layer; empty to throw it away.
+    :param volume: files and directories of the host that are seen inside.
+    :param tmpfs: empty file systems in memory.
+    :param cap_add: capabilities of the workload within its own namespaces, as ``CAP_NET_RAW``, or ``ALL``.
+    :param cap_drop: those to take away again.
+    :param security_opt: docker's ``seccomp=FILE``, ``label=TYPE``, ``apparmor=PROFILE``.
+    :param device: devices of the host that it may use.
+    :param gpu: it may use the host's GPUs.
+    :param seccomp_log: the report lists the system calls that the filter refused.
     :raises SpecError: when something is malformed or contradictory.
     """
 
@@ -206,6 +164,29 @@ class Spec:
     best_effort: bool = False
     stop_signal: int = int(signal.SIGTERM)
     stop_timeout: float = 1.5
+    network: str = "none"
+    publish: tuple[Publish, ...] = ()
+    net_rate: NetRate | None = None
+    net_delay: float | None = None
+    pid: str = "private"
+    ipc: str = "private"
+    uts: str = "private"
+    userns: str = "private"
+    cgroupns: str = "private"
+    ns: tuple[Joined, ...] = ()
+    hostname: str = ""
+    rootfs: str = ""
+    read_only: bool = False
+    overlay: bool = False
+    commit: str = ""
+    volume: tuple[Volume, ...] = ()
+    tmpfs: tuple[Tmpfs, ...] = ()
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    security_opt: tuple[str, ...] = ()
+    device: tuple[Device, ...] = ()
+    gpu: bool = False
+    seccomp_log: bool = False
 
     def __post_init__(self) -> None:
         if not self.argv or not self.argv[0]:
@@ -223,6 +204,7 @@ class Spec:
             raise SpecError(f"--unit {self.unit}: --unit-type is {self.unit_type}", field="unit",
                             hint="give the --unit-type that the name says, or leave its suffix off")
         _check_limits(self.limits)
+        _check_isolation(self)
 
 
 def check_name(name: str) -> None:
@@ -262,6 +244,36 @@ def _check_limits(limits: Limits) -> None:
     if limits.blkio_weight is not None and limits.io_weight is not None:
         raise SpecError("--blkio-weight and --io-weight set the same limit", field="limits.io_weight",
                         hint="give one of them")
+
+
+def _check_isolation(spec: Spec) -> None:
+    if spec.commit and not spec.overlay:
+        raise SpecError("--commit keeps what --overlay writes", field="commit", hint="add --overlay")
+    if spec.overlay and spec.read_only:
+        raise SpecError("--overlay is for writing, and --read-only forbids it", field="overlay",
+                        hint="give one of them")
+    if spec.hostname and (spec.uts == "host" or any(one.kind == "uts" for one in spec.ns)):
+        raise SpecError("--hostname would rename the machine, whose name is shared", field="hostname",
+                        hint="leave --uts host and --ns uts: out")
+    for name in ("publish", "net_rate", "net_delay"):
+        if getattr(spec, name) and spec.network != "veth":
+            raise SpecError(f"{flag_of(name)} is about a device of its own, and --network is {spec.network}",
+                            field=name, hint="add --network veth")
+    if spec.seccomp_log and "seccomp=unconfined" in spec.security_opt:
+        raise SpecError("--seccomp-log lists what the filter refused, and with seccomp=unconfined there is none",
+                        field="seccomp_log", hint="leave one of them out")
+    shared = {"net": spec.network != "none", "ipc": spec.ipc == "host", "uts": spec.uts == "host",
+              "cgroup": spec.cgroupns == "host"}
+    kinds = [one.kind for one in spec.ns]
+    for kind in kinds:
+        if kinds.count(kind) > 1 or shared.get(kind):
+            raise SpecError(f"--ns {kind}: and another wish are about the same namespace", field="ns",
+                            hint="give one of them")
+    targets = [*(one.target for one in spec.volume), *(one.target for one in spec.tmpfs),
+               *(one.target for one in spec.device)]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise SpecError(f"{target} is given twice as a place inside", field="volume", hint="give it once")
 
 
 def flag_of(realises: str) -> str:

@@ -47,6 +47,10 @@ class Where(StrEnum):
     """the forked child on its way to execve"""
 
 
+CHILDREN = (Where.GUARD, Where.INIT, Where.WORKLOAD)
+"""The processes of sandbox-init."""
+
+
 class Step(NamedTuple):
     """One thing that touches the kernel.
 
@@ -60,6 +64,17 @@ class Step(NamedTuple):
     args: tuple[Arg, ...] = ()
     where: Where = Where.HOST
     realises: str = ""
+
+
+class Done(NamedTuple):
+    """A step of the launcher that was carried out.
+
+    :param number: its place in the plan, from 1.
+    :param seconds: how long it took.
+    """
+
+    number: int
+    seconds: float
 
 
 class Limit(NamedTuple):

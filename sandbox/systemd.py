@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from .drivers import ASKING
 from .drivers.unit import PROCESSES, placed
 from .errors import BusError
-from .host import UNIT_CONTROLLERS, Host, Manager, Property, small_file
+from .facts import Manager, Property
+from .host import UNIT_CONTROLLERS, Host, small_file
 from .spec import Spec
 
 if TYPE_CHECKING:
@@ -104,8 +105,13 @@ def _typed(spec: Spec, bus: Bus) -> tuple[Property, ...]:
 
     signatures = bus.signatures(spec.unit_type)
     found = (parse(text, signatures) for text in spec.property)
-    return tuple(Property(name, signature, value if isinstance(value, tuple) else (str(value),))
+    return tuple(Property(name, signature, value if isinstance(value, tuple) else (_word(value),))
                  for name, signature, value in found)
+
+
+def _word(value: object) -> str:
+    """A plan has words; a switch is 1 or 0 in them."""
+    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _controllers(host: Host, group: str) -> tuple[str, ...]:

@@ -6,11 +6,12 @@ import os
 from array import array
 from collections.abc import Callable, Sequence
 from errno import EEXIST, ESRCH
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from .cgroup import files
 from .errors import BusError, StepError
-from .launch import Guard, Record, executable_path
+from .launch import executable_path
 from .steps import Step
 from .systemd import borrow
 
@@ -21,13 +22,11 @@ if TYPE_CHECKING:
 class Unit:
     """The unit of one plan.
 
-    :param guard: gives the guard, once there is one.
-    :param failed: called with a record of sandbox-init that says that it failed; raises.
+    :param process: gives the process id of ``guard`` or ``init``; waits for the init.
     """
 
-    def __init__(self, guard: Callable[[], Guard | None], failed: Callable[[Record], None]) -> None:
-        self._guard = guard
-        self._failed = failed
+    def __init__(self, process: Callable[[str], int]) -> None:
+        self._process = process
         self._properties: list[tuple[str, str, object]] = []
         self.started = False
 
@@ -40,7 +39,7 @@ class Unit:
         """Start a scope around processes of ours."""
         manager, unit, kind, *processes = map(str, step.args)
         with borrow(user=manager == "user") as bus:
-            pids = [self._pid(one) for one in processes]
+            pids = [self._process(one) for one in processes]
             if kind == "PIDs":
                 self._start(bus, unit, (kind, "au", tuple(map(str, pids))))
                 return
@@ -87,9 +86,19 @@ class Unit:
     def attach(self, step: Step) -> None:
         """Have systemd move a process of ours into a unit that is there."""
         manager, unit, cgroup, process = map(str, step.args)
-        pid = self._pid(process)
+        pid = self._process(process)
         with borrow(user=manager == "user") as bus:
             bus.call("AttachProcessesToUnit", "ssau", unit, cgroup, [pid])
+
+    def read(self, step: Step) -> None:
+        """Read a property back, one that no kernel file tells of. systemd turns lists of pairs around."""
+        manager, unit, name, *words = map(str, step.args)
+        with borrow(user=manager == "user") as bus:
+            found = bus.get(unit, unit.rpartition(".")[2].capitalize(), name)
+        told = [*map(str, found)] if isinstance(found, tuple) else [str(found)]
+        if sorted(zip_longest(told[::2], told[1::2])) != sorted(zip_longest(words[::2], words[1::2])):
+            raise BusError(f"{unit} does not have the {name} that it was given: systemd says {found!r}",
+                           hint=f"systemctl show -p {name} {unit}")
 
     def stop(self, step: Step) -> None:
         """See to it that the unit is gone, if it was ever asked for. Its processes are, so it may go by itself."""
@@ -112,22 +121,6 @@ class Unit:
         except BusError:
             self.started = False
             raise
-
-    def _pid(self, process: str) -> int:
-        guard = self._guard()
-        assert guard is not None
-        return guard.pid if process == "guard" else self._init_pid(guard)
-
-    def _init_pid(self, guard: Guard) -> int:
-        try:
-            while (record := guard.receive()) is not None:
-                if record.kind == "init":
-                    return int(record.words[0])
-                if record.kind == "failed":
-                    self._failed(record)
-        except EOFError:
-            pass
-        raise BusError("sandbox-init was killed before its unit was there")
 
 
 def _move(target: str, pid: str) -> None:

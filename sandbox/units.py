@@ -13,7 +13,7 @@ import signal
 from itertools import pairwise
 
 from .errors import SpecError
-from .spec import UNLIMITED, Percent
+from .records import UNLIMITED, Percent
 
 MAX_INT = 2**63 - 1
 MAX_CPU = 8191
@@ -65,7 +65,7 @@ def parse_bytes(text: str, flag: str, *, low: int = 1, high: int = MAX_INT, exam
 
 def parse_memory(text: str, flag: str, *, low: int = 1, minus_one: bool = False, example: str = "512m"
                  ) -> int | Percent | str:
-    """Bytes, a share of the RAM (``50%``) or :data:`~sandbox.spec.UNLIMITED`.
+    """Bytes, a share of the RAM (``50%``) or :data:`~sandbox.records.UNLIMITED`.
 
     :param minus_one: docker writes no limit as -1 for this flag.
     """
@@ -81,7 +81,7 @@ def parse_memory(text: str, flag: str, *, low: int = 1, minus_one: bool = False,
 
 
 def parse_size(text: str, flag: str, *, low: int = 1, example: str = "10m") -> int | str:
-    """Bytes, or :data:`~sandbox.spec.UNLIMITED`.
+    """Bytes, or :data:`~sandbox.records.UNLIMITED`.
 
     Rates in bytes per second are base 1024 too: ``--device-read-bps`` is docker's flag, and docker's meaning.
     """
@@ -100,7 +100,7 @@ def parse_count(text: str, flag: str, *, low: int = 1, high: int = MAX_INT, exam
 
 
 def parse_limit(text: str, flag: str, *, low: int = 1, high: int = MAX_INT, example: str = "100") -> int | str:
-    """A whole number, or :data:`~sandbox.spec.UNLIMITED` for ``max`` and docker's -1."""
+    """A whole number, or :data:`~sandbox.records.UNLIMITED` for ``max`` and docker's -1."""
     if is_unlimited(text, minus_one=True):
         return UNLIMITED
     return parse_count(text, flag, low=low, high=high, example=example)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -47,6 +47,9 @@ class Usage:
     :param memory_failures: times the memory limit was hit.
     :param io: per disk.
     :param pressure: resource -> ``some`` and ``full`` -> seconds stalled (PSI).
+    :param net_received_bytes: what came in by the device of ``--network veth``; ``net_sent_bytes`` what went out.
+    :param net_received_dropped: packets that ``--net-rate`` or ``--net-delay`` dropped on their way in; in
+        ``net_received_overlimits`` times one had to wait. Likewise sent.
     :param context_switches: voluntary; ``preemptions`` involuntary.
     :param left_behind: processes that outlived the command and were killed.
     :param sources: figure -> the file it was read from, or how it was come by, or why it is None.
@@ -70,30 +73,56 @@ class Usage:
     memory_failures: int | None = None
     io: list[DiskUsage] = field(default_factory=list)
     pressure: dict[str, dict[str, float]] = field(default_factory=dict)
+    net_received_bytes: int | None = None
+    net_received_packets: int | None = None
+    net_received_dropped: int | None = None
+    net_received_overlimits: int | None = None
+    net_sent_bytes: int | None = None
+    net_sent_packets: int | None = None
+    net_sent_dropped: int | None = None
+    net_sent_overlimits: int | None = None
     context_switches: int | None = None
     preemptions: int | None = None
     left_behind: int | None = None
     sources: dict[str, str] = field(default_factory=dict)
 
 
-def collect(reads: Sequence[Read]) -> Usage:
-    """Read the figures of a plan that the kernel keeps; those that are sampled come by :func:`add_samples`."""
+def kept(reads: Iterable[Read]) -> list[str]:
+    """The files with the figures that the kernel keeps; those that are sampled come by :func:`add_samples`."""
+    return [read.file for read in reads if not read.watch]
+
+
+def collect(reads: Iterable[Read], texts: Mapping[str, str | CgroupError]) -> Usage:
+    """The figures of a plan that the kernel keeps.
+
+    :param texts: what their files say, see :func:`kept`.
+    """
     usage = Usage()
-    texts: dict[str, str] = {}
     for read in reads:
         if read.watch:
             continue
+        text = texts[read.file]
+        if isinstance(text, CgroupError):
+            usage.sources.setdefault(read.figure, text.message)
+            continue
         try:
-            if read.file not in texts:
-                texts[read.file] = files.read(read.file)
-            _take(usage, read, texts[read.file])
-        except (CgroupError, KeyError, ValueError, IndexError) as error:
-            reason = error.message if isinstance(error, CgroupError) else f"{read.file} has no {read.key or 'number'}"
-            usage.sources.setdefault(read.figure, reason)
+            _take(usage, read, text)
+        except (KeyError, ValueError, IndexError):
+            usage.sources.setdefault(read.figure, f"{read.file} has no {read.key or 'number'}")
     return usage
 
 
-def add_samples(usage: Usage, reads: Sequence[Read], samples: Mapping[str, int]) -> None:
+def add_counters(usage: Usage, counters: Mapping[str, tuple[int, str]]) -> None:
+    """Fill in figures that are in no file.
+
+    :param counters: figure -> its value, and how it was come by.
+    """
+    for figure, (number, source) in counters.items():
+        setattr(usage, figure, number)
+        usage.sources[figure] = source
+
+
+def add_samples(usage: Usage, reads: Iterable[Read], samples: Mapping[str, int]) -> None:
     """Fill in the figures that the guard sampled.
 
     :param samples: highest values it saw, by name of the watch.

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from errno import ENOENT
 
-from .execute import CHILDREN, Done
-from .report import Evidence, LimitReport, Outcome, Report, StepReport
+from .report import Evidence, LimitReport, Outcome, RefusedCall, Report
 from .spec import Spec, flag_of
-from .steps import Limit, Plan, Read, Step, Unmet, masked
+from .steps import Done, Limit, Plan, Read, Unmet
 from .usage import Usage
 from .verify import Reading
 
@@ -37,12 +36,15 @@ class Ending:
 
 
 def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequence[Reading], *, driver_reason: str,
-          done: Sequence[Done], unmet: Sequence[Unmet]) -> Report:
+          done: Sequence[Done], unmet: Sequence[Unmet], refused: tuple[RefusedCall, ...] | None = None,
+          landlock_abi: int | None = None) -> Report:
     """Put the report together. Pure.
 
     :param readings: what became of each limit of the plan.
     :param done: host steps that were carried out.
     :param unmet: limits that failed while they were set (``best_effort``).
+    :param refused: system calls that the filter refused; None when they were not counted.
+    :param landlock_abi: as the Host has it.
     """
     code, number = _status(ending)
     outcome = _outcome(ending, usage, code, number)
@@ -54,8 +56,8 @@ def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequen
         limits=tuple(_limit(limit, reading) for limit, reading in zip(plan.limits, readings, strict=True)
                      if limit.realises not in failed),
         unmet=(*plan.unmet, *unmet), notes=plan.notes, driver=plan.driver, driver_reason=driver_reason,
-        name=plan.name, steps=carried_out(plan, ending, done),
-        exec_errno=errno, exec_exit=exit_code)
+        name=plan.name, done=tuple(done), lost=ending.lost,
+        exec_errno=errno, exec_exit=exit_code, refused_calls=refused, landlock_abi=landlock_abi, spec=spec, plan=plan)
 
 
 def _status(ending: Ending) -> tuple[int | None, int | None]:
@@ -154,18 +156,3 @@ def _limit(limit: Limit, reading: Reading) -> LimitReport:
     return LimitReport(realises=limit.realises, flag=flag_of(limit.realises), asked=limit.asked,
                        applied=limit.applied, file=limit.files[-1] if limit.files else None, read_back=reading.text,
                        enforced=reading.held, binding=reading.binding or None, note=limit.note)
-
-
-def carried_out(plan: Plan, ending: Ending, done: Sequence[Done]) -> tuple[StepReport, ...]:
-    """The executed steps. Those of sandbox-init are carried out in order; it reports the one that fails."""
-    seconds = {one.number: one.seconds for one in done}
-    started = ending.exec_error is None and not ending.lost
-
-    def was(number: int, step: Step) -> bool:
-        if step.where not in CHILDREN:
-            return number in seconds
-        return started or step.op != "execve"
-
-    return tuple(StepReport(number=number, phase=step.phase, where=step.where, op=step.op, args=masked(step),
-                            seconds=seconds.get(number))
-                 for number, step in enumerate(plan.steps, 1) if was(number, step))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from .cgroup import files
 from .errors import CgroupError
 from .knobs import KNOBS, hugetlb
-from .spec import UNLIMITED
+from .records import UNLIMITED
 from .steps import Limit
 
 SUFFIXES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -30,6 +31,8 @@ def holds(limit: Limit, texts: tuple[str, ...]) -> bool:
     """True when ``texts`` say what the limit wants."""
     if limit.knob == "cgroup_conf":
         return _has_words(str(limit.value), texts[0])
+    if limit.knob == "device":
+        return sorted(texts[0].splitlines()) == sorted(limit.applied.split(", "))
     try:
         return bool(decode(limit, texts) == limit.value)
     except (ValueError, IndexError):
@@ -49,15 +52,20 @@ class Reading(NamedTuple):
     binding: str
 
 
-def reading(limit: Limit) -> Reading:
-    """Read a limit once more, at the end of the run."""
+def reading(limit: Limit, texts: Mapping[str, str | CgroupError]) -> Reading:
+    """What became of a limit by the end of the run.
+
+    :param texts: what its files said then.
+    """
     if not limit.files:
         return Reading(None, True, "")
-    try:
-        texts = tuple(files.read(path) for path in limit.files)
-    except CgroupError as error:
-        return Reading(error.message, False, "")
-    return Reading(" ".join(text.strip() for text in texts), holds(limit, texts), binding(limit))
+    found: list[str] = []
+    for path in limit.files:
+        text = texts[path]
+        if isinstance(text, CgroupError):
+            return Reading(text.message, False, "")
+        found.append(text)
+    return Reading(" ".join([text.strip() for text in found]), holds(limit, tuple(found)), binding(limit))
 
 
 def decode(limit: Limit, texts: tuple[str, ...]) -> object:

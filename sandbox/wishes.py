@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from . import knobs
-from .host import UNIT_CONTROLLERS, Hierarchy, Host
+from .facts import Hierarchy
+from .host import UNIT_CONTROLLERS, Host
 from .knobs import KNOBS, Knob
-from .spec import UNLIMITED, Bytes, DeviceRate, Limits, Percent
+from .records import UNLIMITED, Bytes, DeviceRate, Percent
+from .spec import Limits
 from .steps import Unmet
 from .units import show_bytes, show_cpus
 

@@ -81,12 +81,15 @@ systemctl daemon-reload; loginctl enable-linger user; systemctl start user@1000
 """A user manager, with all controllers: by default it has cpu, memory and pids only."""
 PARTS = {part.name: part for part in (
     Part(name="host", paths=("tests/unit", "tests/test_quality.py", *SUITE)),
+    # Its / is an overlay, whose owners cannot be mapped; what tests write to must be elsewhere.
     Part(name="container", engine="container", drivers="systemd,service,delegated",
+         flags=("--basetemp=/var/lib/sandbox-lab/tests",),
          must_work=f"root {CGROUP} cpus2 strace bash systemd"),
     Part(name="vm", engine="vm", flags=("--timeout=400",), drivers="systemd,delegated", directory="/srv/tree",
-         prepare=PREPARE, must_work="root cgroup2 swap disk cpus2 strace bash systemd"),
+         prepare=PREPARE, must_work="root cgroup2 swap disk cpus2 strace bash systemd scopes"),
     Part(name="rootless", engine="vm", flags=("--timeout=400",), drivers="systemd", user="user",
-         directory="/srv/tree", prepare=PREPARE + LOGIN, must_work="cgroup2 swap disk cpus2 strace bash systemd"),
+         directory="/srv/tree", prepare=PREPARE + LOGIN,
+         must_work="cgroup2 swap disk cpus2 strace bash systemd scopes"),
     Part(name="lab", paths=("tests/lab",), flags=("-m", "lab")),
     Part(name="tools", paths=("tests/lab",), flags=("-m", "tools")),
 )}

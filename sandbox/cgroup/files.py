@@ -7,6 +7,7 @@ here is one system call per operation, so that the kernel's answer is seen.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from errno import EACCES, EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOTSUP, EPERM, ERANGE, EROFS
 
 from ..errors import CgroupError
@@ -35,16 +36,31 @@ def read(path: str) -> str:
     except OSError as error:
         raise failure("read", path, "", error) from error
     try:
-        text = chunk = os.read(fd, 65536)
+        text = chunk = os.read(fd, 4096)
         # The kernel hands such files out in whole lines, a page at a time: less than half of one was all there is.
         while len(chunk) >= 2048:
-            chunk = os.read(fd, 65536)
+            chunk = os.read(fd, 4096)
             text += chunk
         return os.fsdecode(text)
     except OSError as error:
         raise failure("read", path, "", error) from error
     finally:
         os.close(fd)
+
+
+def read_all(paths: Iterable[str]) -> dict[str, str | CgroupError]:
+    """The text of each file, or why it cannot be read.
+
+    Nothing is made of the texts yet: at the end of a run, whoever removes the cgroups waits for this.
+    """
+    texts: dict[str, str | CgroupError] = {}
+    for path in paths:
+        if path not in texts:
+            try:
+                texts[path] = read(path)
+            except CgroupError as error:
+                texts[path] = error
+    return texts
 
 
 def write(path: str, value: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 
-from ..host import Hierarchy
+from ..facts import Hierarchy
 from .names import file_names
 
 CGROUP_MOUNT = "/sys/fs/cgroup"

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from ..host import Hierarchy, Host
+from ..facts import Hierarchy
+from ..host import Host
+from ..isolation import network
 from ..reads import reads
 from ..spec import Spec
 from ..steps import Limit, Phase, Plan, Read, Step, Where
 from ..wishes import Wish, wishes
 from . import process
+
+if TYPE_CHECKING:
+    from ..isolation.device_policy import Policy
 
 PREFIX = "sandbox-"
 """Each of our cgroups is called this and the sandbox's name: what `sandbox gc` looks for."""
@@ -55,28 +61,33 @@ def plan_below(driver_name: str, spec: Spec, host: Host, *, name: str, unit: str
     :param after: what has to happen when the last one is gone.
     """
     found, unmet = wishes(spec.limits, host)
-    groups = _groups(name, found, host)
+    policy = _policy(spec, host)
+    groups = _groups(name, found, host, policy)
     figures = _figures(groups.values())
     watches = process.watches(spec, figures)
     limits, more = process.limits(spec, watches)
+    devices = policy.limits(groups[policy.tree.mount].path) if policy and policy.tree else ()
     paths = tuple(group.path for group in groups.values())
     steps = (
         *process.spawn(spec, host, name=name, watches=watches, cgroups=paths, unit=unit),
         *before,
         *(step for group in groups.values() for step in group.make()),
         *(step for index, wish in enumerate(found) for step in write(index, wish, groups[wish.tree.mount].path)),
-        *process.enter(),
+        *(policy.write(groups[policy.tree.mount].path, len(found)) if policy and policy.tree else ()),
+        *process.enter(spec, host),
         *(group.open() for group in groups.values()),
         Step(op="go", phase=Phase.ATTACH),
         *(group.join(index) for index, group in sorted(enumerate(groups.values()), key=born_first)),
-        *process.become(spec),
+        *process.become(spec, host),
         *process.cleanup(host, name=name, cgroups=paths, unit=unit),
         *after,
     )
-    return Plan(driver=driver_name, name=name, steps=steps, reads=figures, unmet=(*unmet, *more),
+    plan = Plan(driver=driver_name, name=name, steps=steps, reads=figures, unmet=(*unmet, *more),
                 limits=(*(limit(wish, groups[wish.tree.mount].path, groups[wish.tree.mount].ancestors())
-                          for wish in found), *limits),
-                notes=tuple(_notes(spec, host, groups.values())))
+                          for wish in found), *devices, *limits),
+                notes=(*_notes(spec, host, groups.values()), *process.notes(spec, host),
+                       *(policy.notes if policy else ())))
+    return network.add(plan, spec, host)
 
 
 class Group:
@@ -113,7 +124,6 @@ class Group:
             for file in ("cpuset.cpus", "cpuset.mems"):
                 yield Step(op="inherit", args=(f"{self.path}/{file}",), phase=Phase.PREPARE)
 
-
     def open(self) -> Step:
         """Open what the child joins by, from outside its mount namespace.
 
@@ -142,7 +152,16 @@ def born_first(numbered: tuple[int, Group]) -> bool:
     return numbered[1].tree.version != 2
 
 
-def _groups(name: str, found: Iterable[Wish], host: Host) -> dict[str, Group]:
+def _policy(spec: Spec, host: Host) -> Policy | None:
+    """What says which devices may be opened; none unless some are given."""
+    if not spec.device and not spec.gpu:
+        return None
+    from ..isolation import device_policy
+
+    return device_policy.of_cgroup(spec, host)
+
+
+def _groups(name: str, found: Iterable[Wish], host: Host, policy: Policy | None) -> dict[str, Group]:
     """The groups to make, by mount point.
 
     A tree takes part when it holds a limit or counts something that no other tree does; cgroup v2 always does.
@@ -151,6 +170,8 @@ def _groups(name: str, found: Iterable[Wish], host: Host) -> dict[str, Group]:
     limited: dict[str, set[str]] = {}
     for wish in found:
         limited.setdefault(wish.tree.mount, set()).add(wish.knob.controller_in(wish.tree.version))
+    if policy and policy.tree and policy.tree.version == 1:
+        limited.setdefault(policy.tree.mount, set()).add("devices")
     counted = {*MEASURED} - ({"cpuacct"} if any(tree.version == 2 for tree in trees) else set())
     groups = {}
     for tree in trees:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..host import Host
+from ..isolation import network
 from ..spec import Spec
 from ..steps import Phase, Plan, Step
 from ..wishes import wishes
@@ -26,12 +27,22 @@ class NoneDriver:
         limits, more = process.limits(spec, watches)
         steps = (
             *process.spawn(spec, host, name=name, watches=watches, cgroups=()),
-            *process.enter(),
+            *process.enter(spec, host),
             Step(op="go", phase=Phase.ATTACH),
-            *process.become(spec),
+            *process.become(spec, host),
             *process.cleanup(host, name=name, cgroups=()),
         )
-        return Plan(driver=self.name, name=name, steps=steps, limits=limits, unmet=(*refused, *unmet, *more))
+        plan = Plan(driver=self.name, name=name, steps=steps, limits=limits, unmet=(*refused, *unmet, *more),
+                    notes=(*process.notes(spec, host), *_policy(spec, host)))
+        return network.add(plan, spec, host)
+
+
+def _policy(spec: Spec, host: Host) -> tuple[str, ...]:
+    if not spec.device and not spec.gpu:
+        return ()
+    from ..isolation import device_policy
+
+    return device_policy.unkept(spec, host, "the none driver makes no cgroup that could keep a device policy").notes
 
 
 driver = NoneDriver()

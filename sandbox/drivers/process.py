@@ -5,26 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from ..host import Host
+from ..isolation import capabilities, filesystem, landlock, mounts, namespaces, seccomp
 from ..spec import Spec
 from ..steps import Arg, Limit, Phase, Read, Step, Unmet, Where
 
 LAUNCHER = "{launcher}"
 """Late value: the launcher's process id."""
-DIRECTORY = "{directory}"
-"""Late value: the launcher's working directory."""
+TERMINAL = mounts.TERMINAL
+"""Late value: the path of the terminal that is the workload's stdin."""
+STREAMS = "{streams}"
+"""Late value: which of 0, 1 and 2 are the workload's own."""
 UNIT = "unit "
 """How a line of a state file begins that names no cgroup but a unit."""
-
-# <linux/sched.h>, <linux/mount.h>: the kernel's own numbers, which Python's os module lacks before 3.12.
-CLONE_NEWNS = 0x0002_0000
-CLONE_NEWUSER = 0x1000_0000
-CLONE_NEWPID = 0x2000_0000
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 0x2, 0x4, 0x8, 0x4000, 0x4_0000
 
 SAMPLE_MS = 100
 """How often a figure is sampled that the kernel keeps no peak of."""
 CPU_TIME_MS = 20
 """How often the tree's CPU time is compared with its limit."""
+
 
 def watches(spec: Spec, figures: Sequence[Read]) -> tuple[Step, ...]:
     """The files that the guard reads again and again, with the limit that ends the run if there is one."""
@@ -83,10 +81,7 @@ def spawn(spec: Spec, host: Host, *, name: str, watches: Iterable[Step], cgroups
     if spec.limits.timeout is not None:
         yield _guard("deadline", max(round(spec.limits.timeout * 1000), 1), realises="limits.timeout")
     yield from watches
-    yield _guard("clone3", CLONE_NEWPID | CLONE_NEWNS | (CLONE_NEWUSER if host.uid else 0))
-    if host.uid:
-        # Without root the namespaces need a user namespace, in which we stay who we are.
-        yield _guard("id_map", "deny", f"{host.uid} {host.uid} 1", f"{host.gid} {host.gid} 1", phase=Phase.MAP)
+    yield from namespaces.spawn(spec, host)
 
 
 def hold(host: Host, *, name: str, unit: str) -> Iterator[Step]:
@@ -106,40 +101,49 @@ def state_file(host: Host, name: str) -> str:
     return f"{host.runtime_dir}/{name}"
 
 
-def enter() -> Iterator[Step]:
+def enter(spec: Spec, host: Host) -> Iterator[Step]:
     """The inside. Propagation is cut before any mount at all, so that nothing shows outside."""
-    yield _mount("", "/", "", MS_REC | MS_PRIVATE)
-    yield _mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    owner = namespaces.outside(spec, host)
+    if namespaces.is_lent(spec, host):
+        user = namespaces.identity(spec, host)
+        yield Step(op="give_streams", args=(user.uid, user.gid, STREAMS), phase=Phase.ENTER, where=Where.INIT)
+    elif owner != (host.uid, host.gid):
+        # Who is somebody else could not open /dev/stdin, a pipe of the launcher's.
+        yield Step(op="streams", args=owner, phase=Phase.ENTER)
+    yield Step(op="private", phase=Phase.ENTER, where=Where.INIT)
+    yield from filesystem.enter(spec, host)
 
 
-def become(spec: Spec, *, inherits: bool = True) -> Iterator[Step]:
-    """From the forked child, which is in its cgroup by now, to the workload.
-
-    :param inherits: the guard is the launcher's child, and has its working directory.
-    """
+def become(spec: Spec, host: Host) -> Iterator[Step]:
+    """From the forked child, which is in its cgroup by now, to the workload."""
+    yield from namespaces.settle(spec, host)
+    if not any(item.name == "core" for item in spec.limits.ulimit):
+        # A core would end up in a directory of the host's, or in a pipe to a program that runs there.
+        yield _workload("rlimit", _rlimit("core"), 0, 0)
     for item in spec.limits.ulimit:
         yield _workload("rlimit", _rlimit(item.name), _wire(item.soft), _wire(item.hard), realises="limits.ulimit")
-    if spec.user is not None:
-        yield _workload("setgroups", *spec.user.groups, realises="user")
-        yield _workload("setresgid", spec.user.gid, realises="user")
-        yield _workload("setresuid", spec.user.uid, realises="user")
-    if spec.cwd is not None or not inherits:
-        yield _workload("chdir", DIRECTORY if spec.cwd is None else spec.cwd, realises="cwd")
+    yield _workload("chdir", filesystem.working_directory(spec, host), realises="cwd")
+    yield from namespaces.enter_userns(spec, host)
+    yield from capabilities.before(spec)
+    yield from namespaces.ids(spec, host)
+    yield from capabilities.after(spec)
+    yield _workload("setsid")
     if spec.tty:
-        yield _workload("setsid", realises="tty")
         yield _workload("ctty", 0, realises="tty")
     yield _workload("reset_signals")
+    yield from seccomp.steps(spec, landlock.steps(host))
     yield _workload("close_fds", 3)
     yield _workload("execve", candidates(spec), spec.argv, tuple(f"{key}={value}" for key, value in spec.env),
                     realises="argv")
 
 
+def notes(spec: Spec, host: Host) -> tuple[str, ...]:
+    """What a reader should know of the isolation."""
+    return (*namespaces.notes(spec, host), *filesystem.notes(spec, host))
+
+
 def _guard(op: str, *args: Arg, realises: str = "", phase: Phase = Phase.SPAWN) -> Step:
     return Step(op=op, args=args, phase=phase, where=Where.GUARD, realises=realises)
-
-
-def _mount(source: str, target: str, fstype: str, flags: int, data: str = "") -> Step:
-    return Step(op="mount", args=(source, target, fstype, flags, data), phase=Phase.ENTER, where=Where.INIT)
 
 
 def _workload(op: str, *args: Arg, realises: str = "") -> Step:

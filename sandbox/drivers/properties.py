@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..host import Property
-from ..spec import UNLIMITED
+from ..facts import Property
+from ..records import UNLIMITED
 from ..units import cpu_numbers
 from ..wishes import DEFAULT_PERIOD, MIN_QUOTA, Wish
 

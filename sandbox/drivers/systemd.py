@@ -7,17 +7,23 @@ process. The kernel files are the same ones, and every limit is read back from t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..host import Hierarchy, Host, Property
+from ..facts import Hierarchy, Property
+from ..host import Host
+from ..isolation import network
 from ..knobs import V1_CONTROLLER
 from ..reads import reads
-from ..spec import UNLIMITED, Spec
+from ..records import UNLIMITED
+from ..spec import Spec
 from ..steps import Limit, Phase, Plan, Read, Step
 from ..wishes import Wish, wishes
 from . import process, unit
 from .cgroupfs import MEASURED, Group, born_first, chain, limit, read_back, write
 from .properties import properties, rounded
+
+if TYPE_CHECKING:
+    from ..isolation.device_policy import Policy
 
 TOGETHER = {"cpu_burst": "cpus", "swap_max": "memory"}
 """A file-only knob that is of no use, or refused, in another cgroup than the one with the second knob. cgroup v2's
@@ -66,15 +72,30 @@ class _Compiler:
         self.limits = self._told(found)
         self.leaves = self._leaves()
         self.counted = frozenset(self._counted())
+        self.policy = self._policy()
 
     def plan(self) -> Plan:
         """Put it together."""
         figures = tuple(self._figures())
         watches = process.watches(self.spec, figures)
         others, more = process.limits(self.spec, watches)
-        limits = (*(limit(told.wish, self._place(told), self._ancestors(told)) for told in self.limits), *others)
-        return Plan(driver=driver.name, name=self.name, steps=tuple(self._steps(watches)), limits=limits,
+        limits = (*(limit(told.wish, self._place(told), self._ancestors(told)) for told in self.limits),
+                  *(self.policy.limits(self._devices()) if self.policy and self.policy.tree else ()), *others)
+        plan = Plan(driver=driver.name, name=self.name, steps=tuple(self._steps(watches)), limits=limits,
                     reads=figures, unmet=(*self.unmet, *more), notes=tuple(self._notes(limits)))
+        return network.add(plan, self.spec, self.host)
+
+    def _policy(self) -> Policy | None:
+        """What says which devices may be opened; none unless some are given."""
+        if not self.spec.device and not self.spec.gpu:
+            return None
+        from ..isolation import device_policy
+
+        return device_policy.of_unit(self.spec, self.host)
+
+    def _devices(self) -> str:
+        """The cgroup that keeps the policy."""
+        return (self.policy.tree.mount if self.policy and self.policy.tree else "") + self.cgroup
 
     # -- which limit goes where
 
@@ -180,7 +201,9 @@ class _Compiler:
         for index, told in enumerate(self.limits):
             place = self._place(told)
             yield from [read_back(index, told.wish, place)] if told.properties else write(index, told.wish, place)
-        yield from process.enter()
+        if self.policy and self.policy.tree:
+            yield from self._read_policy(self.policy, self.policy.tree)
+        yield from process.enter(self.spec, self.host)
         yield unit.hold()
         yield from (leaf.open() for leaf in self.leaves.values())
         yield Step(op="go", phase=Phase.ATTACH)
@@ -188,9 +211,17 @@ class _Compiler:
         for tree in self._managed():
             path = self.leaves[tree.mount].path if tree.mount in self.leaves else tree.mount + self.cgroup
             yield unit.in_cgroup(tree, path.removeprefix(tree.mount))
-        yield from process.become(self.spec, inherits=not service)
+        yield from process.become(self.spec, self.host)
         yield from process.cleanup(self.host, name=self.name, cgroups=ours, unit=self.unit)
         yield unit.stop(self.unit, self.host)
+
+    def _read_policy(self, policy: Policy, tree: Hierarchy) -> Iterator[Step]:
+        """cgroup v1 says what is allowed; of v2's BPF program only that it is there, and the rest by systemd."""
+        if tree.version == 1:
+            yield policy.read_back(self._devices(), len(self.limits))
+            return
+        yield from (unit.read_property(self.unit, self.host, one, policy.realises) for one in policy.told())
+        yield Step(op="has_filter", args=(self._devices(),), phase=Phase.PREPARE, realises=policy.realises)
 
     def _tell(self) -> Iterator[Step]:
         delegate = any(unit.is_managed(leaf.tree) for leaf in self.leaves.values())
@@ -198,6 +229,8 @@ class _Compiler:
         yield from unit.tell(unit.oom_policy(self.kind, self.host))
         for told in self.limits:
             yield from unit.tell(told.properties, told.wish.realises)
+        if self.policy and self.policy.rules:
+            yield from unit.tell(self.policy.properties(), self.policy.realises)
         yield from unit.tell(self.host.manager.properties, "property")
 
     def _notes(self, limits: tuple[Limit, ...]) -> Iterator[str]:
@@ -206,3 +239,5 @@ class _Compiler:
         if files:
             yield (f"file-only, systemd has no property for it: {', '.join(dict.fromkeys(files))}; it is in a cgroup "
                    "of ours, where systemd does not reset it")
+        yield from process.notes(self.spec, self.host)
+        yield from self.policy.notes if self.policy else ()

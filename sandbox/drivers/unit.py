@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..host import Hierarchy, Host, Property
+from ..facts import Hierarchy, Property
+from ..host import Host
 from ..spec import Spec
 from ..steps import Phase, Step, Where
 from .cgroupfs import PREFIX
@@ -126,6 +127,12 @@ def attach(unit: str, host: Host) -> Step:
     """Have systemd move the init in beside the processes that hold the unit. Without root it may not move there
     itself, and its child, the workload, could not be born below the unit (cgroups(7))."""
     return Step(op="attach", args=(_manager(host), unit, f"/{PROCESSES}", "init"), phase=Phase.PREPARE)
+
+
+def read_property(unit: str, host: Host, one: Property, realises: str) -> Step:
+    """See that systemd has taken it."""
+    return Step(op="read_property", args=(_manager(host), unit, one.name, *one.words), phase=Phase.PREPARE,
+                realises=realises)
 
 
 def stop(unit: str, host: Host) -> Step:

@@ -4,19 +4,22 @@
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/fsuid.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -114,8 +117,20 @@ CALL(int, chdir, (const char *path), SYS_chdir, path)
 CALL(int, unlinkat, (int fd, const char *path, int flags), SYS_unlinkat, (long)fd, path, (long)flags)
 CALL(int, faccessat, (int fd, const char *path, int mode, int flags), SYS_faccessat, (long)fd, path, (long)mode,
      (long)flags)
-CALL(int, mount, (const char *source, const char *target, const char *type, unsigned long flags, const void *data),
-     SYS_mount, source, target, type, flags, data)
+CALL(int, fchdir, (int fd), SYS_fchdir, (long)fd)
+CALL(mode_t, umask, (mode_t mask), SYS_umask, (long)mask)
+CALL(int, mkdirat, (int fd, const char *path, mode_t mode), SYS_mkdirat, (long)fd, path, (long)mode)
+CALL(int, symlinkat, (const char *text, int fd, const char *path), SYS_symlinkat, text, (long)fd, path)
+CALL(int, fchownat, (int fd, const char *path, uid_t uid, gid_t gid, int flags), SYS_fchownat, (long)fd, path,
+     (long)uid, (long)gid, (long)flags)
+CALL(int, fstat, (int fd, struct stat *status), SYS_fstat, (long)fd, status)
+CALL(int, fstatfs, (int fd, struct statfs *status), SYS_fstatfs, (long)fd, status)
+CALL(int, setfsuid, (uid_t uid), SYS_setfsuid, (long)uid)
+CALL(int, setfsgid, (gid_t gid), SYS_setfsgid, (long)gid)
+CALL(int, setns, (int fd, int flags), SYS_setns, (long)fd, (long)flags)
+CALL(int, unshare, (int flags), SYS_unshare, (long)flags)
+CALL(int, sethostname, (const char *name, size_t length), SYS_sethostname, name, length)
+CALL(int, socket, (int domain, int type, int protocol), SYS_socket, (long)domain, (long)type, (long)protocol)
 CALL(void *, mmap, (void *at, size_t size, int prot, int flags, int fd, off_t from), SYS_mmap, at, size, (long)prot,
      (long)flags, (long)fd, from)
 CALL(int, execve, (const char *path, char *const *argv, char *const *env), SYS_execve, path, argv, env)
@@ -153,7 +168,18 @@ CALL(int, nanosleep, (const struct timespec *time, struct timespec *left), SYS_n
 CALL_OPTIONAL(openat, (int fd, const char *path, int flags, ...), flags, SYS_openat, (long)fd, path, (long)flags)
 CALL_OPTIONAL(fcntl, (int fd, int what, ...), what, SYS_fcntl, (long)fd, (long)what)
 CALL_OPTIONAL(ioctl, (int fd, unsigned long what, ...), what, SYS_ioctl, (long)fd, what)
-CALL_OPTIONAL(prctl, (int what, ...), what, SYS_prctl, (long)what)
+
+int prctl(int what, ...)
+{
+    long a[4];
+    va_list args;
+
+    va_start(args, what);
+    for (int i = 0; i < 4; i++)
+        a[i] = va_arg(args, long);
+    va_end(args);
+    return (int)syscall(SYS_prctl, (long)what, a[0], a[1], a[2], a[3]);
+}
 
 /* --- strings; the compiler must not make calls of the same functions out of the loops */
 

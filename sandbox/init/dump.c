@@ -16,6 +16,13 @@ static void print_text(const char *text)
         printf("%02x", (unsigned char)*text);
 }
 
+static void print_bytes(const struct bytes *bytes)
+{
+    printf(" x");
+    for (size_t i = 0; i < bytes->length; i++)
+        printf("%02x", bytes->data[i]);
+}
+
 static void print_arg(char type, union arg arg)
 {
     if (type == 'i')
@@ -24,6 +31,8 @@ static void print_arg(char type, union arg arg)
         putchar(type);
     if (type == 's')
         print_text(arg.text);
+    if (type == 'b')
+        print_bytes(arg.bytes);
     for (char **text = arg.list; type == 'l' && *text != NULL; text++)
         print_text(*text);
     putchar('\n');

@@ -21,6 +21,8 @@ static void use(const struct step *step)
 
         if (type == 's')
             sink += strlen(step->args[i].text);
+        for (size_t j = 0; type == 'b' && j < step->args[i].bytes->length; j++)
+            sink += step->args[i].bytes->data[j];
         for (char **text = step->args[i].list; type == 'l' && *text != NULL; text++)
             sink += strlen(*text);
     }

@@ -18,13 +18,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "descendants.h"
+#include "namespaces.h"
 #include "ops.h"
 #include "process.h"
 #include "record.h"
+#include "tool.h"
 
 enum {
     NAMESPACES = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID |
-                 CLONE_NEWNET,
+                 CLONE_NEWNET | CLONE_NEWTIME,
 };
 
 #define INIT_MAY_TAKE (1000 * MILLISECOND) /* to die of a "kill" before it is killed from outside */
@@ -111,16 +114,30 @@ static bool plan_has(const char *op)
     return false;
 }
 
-/* Without its own pid namespace, the init's kill(-1) would reach the whole machine. */
+/*
+ * Without its own pid namespace, the init's kill(-1) would reach the whole machine: it must look for its descendants
+ * then. If it is killed itself, they become ours.
+ */
+static int prepare_for_init(uint64_t flags)
+{
+    bool adopts = plan_has("subreaper");
+
+    if ((flags & ~(uint64_t)NAMESPACES) != 0 || ((flags & CLONE_NEWPID) == 0) != adopts || guard.init >= 0)
+        return EINVAL;
+    return adopts ? descendants_adopt() : 0;
+}
+
 int step_clone3(const struct step *step)
 {
     uint64_t flags = (uint64_t)step->args[0].number;
+    int error = prepare_for_init(flags);
 
-    if ((flags & ~(uint64_t)NAMESPACES) != 0 || (flags & CLONE_NEWPID) == 0 || guard.init >= 0)
-        return EINVAL;
+    if (error != 0)
+        return error;
     if (guard.orphan)
         return ALREADY_SAID;
-    if (plan_has("id_map") && (guard.maps = eventfd(0, EFD_CLOEXEC)) < 0)
+    if ((flags & CLONE_NEWUSER) != 0 && (plan_has("id_map") || plan_has("new_id_map")) &&
+        (guard.maps = eventfd(0, EFD_CLOEXEC)) < 0)
         return errno;
     int pidfd = -1, self = pidfd_of(getpid());
 
@@ -129,8 +146,7 @@ int step_clone3(const struct step *step)
     guard.init_pid = clone_process(flags, -1, &pidfd);
     if (guard.init_pid == 0)
         init_run(guard.plan, self, guard.maps);
-    int error = guard.init_pid < 0 ? errno : 0;
-
+    error = guard.init_pid < 0 ? errno : 0;
     close(self);
     guard.init = error == 0 ? pidfd : -1;
     return error;
@@ -157,25 +173,63 @@ static int write_file(int directory, const char *file, const char *content)
     return error;
 }
 
+static int release_init(void)
+{
+    static const uint64_t RELEASE = 1;
+
+    return write(guard.maps, &RELEASE, sizeof RELEASE) < 0 ? errno : 0;
+}
+
+/* Of the init, or of the holder, which is there before. */
 int step_id_map(const struct step *step)
 {
     static const char *const FILES[] = {"setgroups", "uid_map", "gid_map"};
-    static const uint64_t RELEASE = 1;
     char path[32] = "/proc/";
+    pid_t pid = guard.init >= 0 ? guard.init_pid : holder.pid;
     int error = 0;
 
-    number_text(path + strlen(path), guard.init_pid);
-    int directory = guard.init < 0 ? -1 : openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (pid < 0)
+        return EINVAL;
+    number_text(path + strlen(path), pid);
+    int directory = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
     if (directory < 0)
-        return guard.init < 0 ? EINVAL : errno;
+        return errno;
     for (unsigned i = 0; error == 0 && i < 3; i++)
         if (step->args[i].text[0] != '\0')
             error = write_file(directory, FILES[i], step->args[i].text);
     close(directory);
-    if (error == 0 && write(guard.maps, &RELEASE, sizeof RELEASE) < 0)
-        error = errno;
+    if (guard.init < 0)
+        holder_mapped(step->args[1].text, step->args[2].text);
+    else if (error == 0)
+        error = release_init();
     return error;
+}
+
+/* Without root, the ids that /etc/subuid lends to us can be mapped by newuidmap(1) and newgidmap(1) alone. */
+int step_new_id_map(const struct step *step)
+{
+    char pid[24], said[256];
+
+    if (guard.init < 0 || guard.maps < 0)
+        return EINVAL;
+    number_text(pid, guard.init_pid);
+    for (unsigned i = 0; i < 2; i++) {
+        char **argv = step->args[i].list;
+
+        if (argv[0] == NULL || argv[1] == NULL)
+            return EINVAL;
+        argv[1] = pid; /* in the place of what stands for it in the plan */
+        int error = run_tool(argv, said, sizeof said);
+
+        if (error != 0 && said[0] == '\0')
+            return error;
+        if (error != 0) {
+            say("failed %d 0 guard %s", step->number, said);
+            return ALREADY_SAID;
+        }
+    }
+    return release_init();
 }
 
 /*
@@ -333,6 +387,7 @@ static bool look_around(void)
         {.fd = guard.orphan ? -1 : CONTROL, .events = POLLIN},
         {.fd = guard.orphan ? -1 : guard.launcher, .events = POLLIN},
         {.fd = guard.started ? -1 : GO_OTHER_END, .events = POLLIN},
+        {.fd = holder.pidfd, .events = POLLIN},
     };
     int64_t due = earliest(earliest(guard.deadline_at, guard.hard_at), earliest(guard.last_at, watches_due()));
     int64_t left = due == NEVER ? 0 : due - now();
@@ -348,6 +403,8 @@ static bool look_around(void)
         lose_launcher();
     if (is_set(&fds[3]))
         take_start();
+    if (is_set(&fds[4]))
+        holder_reap(false);
     if (due != NEVER)
         keep_time();
     return false;
@@ -373,6 +430,8 @@ static void outlive_init(void)
         ;
     close(guard.init);
     guard.init = -1;
+    if (descent >= 0)
+        descendants_end();
 }
 
 /* The launcher reads its figures now; what it leaves is removed when it says so or is gone. */
@@ -396,10 +455,12 @@ int guard_run(const struct plan *plan)
     /* The workload's streams must end with the workload. */
     close_range(0, PLAN_FD, 0);
     close(GO);
+    holder_leave();
     if (!done)
         kill_init();
     if (guard.init >= 0)
         outlive_init();
+    holder_reap(true);
     if (!guard.cleaned)
         watches_report();
     say("done");

@@ -12,16 +12,19 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "descendants.h"
+#include "namespaces.h"
 #include "ops.h"
+#include "privileges.h"
 #include "process.h"
 #include "record.h"
 
@@ -33,20 +36,6 @@ static struct {
     int pidfd;
 } workload;
 
-static const char *or_null(const char *text)
-{
-    return text[0] == '\0' ? NULL : text;
-}
-
-int step_mount(const struct step *step)
-{
-    const union arg *args = step->args;
-    int result = mount(or_null(args[0].text), args[1].text, or_null(args[2].text), (unsigned long)args[3].number,
-                       or_null(args[4].text));
-
-    return result == 0 ? 0 : errno;
-}
-
 /* An empty cgroup is systemd's to remove: it must not be empty before the launcher has read it. */
 static bool holds;
 
@@ -55,6 +44,25 @@ int step_hold(const struct step *step)
     (void)step;
     holds = true;
     return 0;
+}
+
+/*
+ * The launcher has no right to give them away; we have, within our user namespace. A terminal keeps its group. What
+ * cannot be given can be used all the same, only not opened again.
+ */
+int step_give_streams(const struct step *step)
+{
+    for (unsigned i = 2; i < step->count; i++) {
+        int fd = (int)step->args[i].number;
+        struct stat status;
+
+        if (fd < 0 || fd >= PLAN_FD)
+            return EINVAL;
+        if (fstat(fd, &status) == 0)
+            syscall(SYS_fchown, fd, (uid_t)step->args[0].number,
+                    S_ISCHR(status.st_mode) ? (gid_t)-1 : (gid_t)step->args[1].number);
+    }
+    return step->count < 2 ? EINVAL : 0;
 }
 
 static void hold(void)
@@ -91,10 +99,29 @@ static void wait_for_maps(int maps)
         give_up();
 }
 
-/* Keeps the workload's streams and its two sockets, nothing else of the host's. */
+/* Closes what is open from `from` on, but these. Those that are -1 are none. */
+static bool close_others(unsigned from, const int *kept, unsigned count)
+{
+    for (;;) {
+        unsigned next = ~0U;
+
+        for (unsigned i = 0; i < count; i++)
+            if (kept[i] >= 0 && (unsigned)kept[i] >= from && (unsigned)kept[i] < next)
+                next = (unsigned)kept[i];
+        if (next > from && close_range(from, next - 1, 0) != 0)
+            return false;
+        if (next == ~0U)
+            return true;
+        from = next + 1;
+    }
+}
+
+/* Keeps the workload's streams, its two sockets and the way into the namespaces, nothing else of the host's. */
 static void let_go(void)
 {
-    if (close_range(PLAN_FD, PLAN_FD, 0) != 0 || close_range(GO_OTHER_END, ~0U, 0) != 0)
+    const int kept[] = {CONTROL, GO, holder.pidfd, holder.userns, holder.line, holder.reaped, descent};
+
+    if (!close_others(PLAN_FD, kept, sizeof kept / sizeof kept[0]))
         give_up();
     prctl(PR_SET_NAME, "sandbox-init");
     prctl(PR_SET_DUMPABLE, 0);
@@ -171,12 +198,14 @@ static bool start_workload(const struct plan *plan)
     return workload.pid > 0 && !start->failed;
 }
 
-/* From here on the streams and the cgroups are the workload's alone. */
+/* From here on the streams, the cgroups and the user namespace are the workload's alone. */
 static void let_workload_go(void)
 {
-    close_range(0, 2, 0);
-    for (unsigned i = 0; i < handed.count; i++)
-        close(handed.fds[i]);
+    const int kept[] = {CONTROL, GO, workload.pidfd, descent};
+
+    keep_only_kill();
+    if (!close_others(0, kept, sizeof kept / sizeof kept[0]))
+        give_up();
     say_with_fd(workload.pidfd, "started %lld", (long long)start->time);
     (void)send(GO, "started", 7, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
@@ -184,7 +213,9 @@ static void let_workload_go(void)
 /* Everything in the namespace but us. Anywhere else -1 would mean the whole machine. */
 static void kill_all(void)
 {
-    if (getpid() == 1)
+    if (descent >= 0)
+        descendants_kill();
+    else if (getpid() == 1)
         kill(-1, SIGKILL);
 }
 
@@ -247,6 +278,8 @@ static int clear(void)
 
     while ((pid = waitpid(-1, NULL, WNOHANG | __WALL)) > 0)
         ;
+    if (descent >= 0)
+        return descendants_end();
     if (pid == 0)
         kill_all();
     while (pid >= 0 || errno != ECHILD)
@@ -275,11 +308,13 @@ _Noreturn void init_run(const struct plan *plan, int guard, int maps)
 {
     int status = 0;
 
+    in_own_user_namespace = maps >= 0;
     tie_to(guard);
     wait_for_maps(maps);
     let_go();
     if (!carry_out(plan, INIT))
         give_up();
+    holder_dismiss(); /* it would be one task too many among the workload's */
     say("ready");
     if (!receive_go() || !start_workload(plan))
         give_up();

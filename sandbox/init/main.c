@@ -2,6 +2,7 @@
  * sandbox-init: carries out the guard's, the init's and the workload's steps of a plan. It knows steps, not policy.
  *
  *   launcher --posix_spawn--> guard --clone3--> init (pid 1 inside) --clone3--> workload
+ *                                   --clone3--> holder of the namespaces that the init and the workload join, as root
  *
  * fds at the start: 0 to 2 are the workload's, 3 the plan, 4 the control socket, 5 and 6 the two ends of the socket
  * that tells the init to go on. With --adopt they come over a socket, see adopt.c.
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "adopt.h"
@@ -46,8 +48,23 @@ static bool block_signals(void)
     return set_signal_mask(ALL_SIGNALS) == 0 && default_signal(SIGCHLD) == 0;
 }
 
+/* The launcher writes the plan while we come to life, and says when it is whole. */
+static int await_plan(void)
+{
+    char word[8];
+    ssize_t length;
+
+    while ((length = recv(CONTROL, word, sizeof word, 0)) < 0 && errno == EINTR)
+        ;
+    return length < 0 ? errno : length == 4 && memcmp(word, "plan", 4) == 0 ? 0 : ECANCELED;
+}
+
 static int read_plan(struct plan *plan)
 {
+    int error = await_plan();
+
+    if (error != 0)
+        return error;
     off_t end = lseek(PLAN_FD, 0, SEEK_END);
 
     if (end <= 0 || end > UINT32_MAX)

@@ -76,6 +76,17 @@ static char **take_list(struct reader *in)
     return list;
 }
 
+static const struct bytes *take_bytes(struct reader *in)
+{
+    size_t length = take_number(in, 4);
+    const uint8_t *data = take(in, length);
+    struct bytes *bytes = in->broken ? NULL : lay_out(in, sizeof *bytes);
+
+    if (bytes != NULL)
+        *bytes = (struct bytes){data, length};
+    return bytes;
+}
+
 static union arg take_arg(struct reader *in, char type)
 {
     union arg arg = {0};
@@ -86,6 +97,8 @@ static union arg take_arg(struct reader *in, char type)
         arg.number = (int64_t)take_number(in, 8);
     else if (type == 's')
         arg.text = take_text(in);
+    else if (type == 'b')
+        arg.bytes = take_bytes(in);
     else
         arg.list = take_list(in);
     return arg;

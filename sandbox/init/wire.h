@@ -7,9 +7,15 @@
 
 enum where { GUARD = 'g', INIT = 'i', WORKLOAD = 'w' };
 
+struct bytes {
+    const uint8_t *data;
+    size_t length;
+};
+
 union arg {
     int64_t number;
     const char *text;
+    const struct bytes *bytes;
     char **list; /* ends with NULL, as execve(2) wants it */
 };
 
@@ -29,7 +35,8 @@ struct plan {
 
 /*
  * Room that plan_parse() needs for a plan of `length` bytes. The densest thing on the wire is an empty list: 5 bytes
- * become one arg and one NULL, 16 bytes; a step without arguments is 9 bytes and becomes 24.
+ * become one arg and one NULL, 16 bytes; a step without arguments is 9 bytes and becomes 24. (Bytes are denser still,
+ * 5 that become 24, but their only op has them once, and a name that makes up for it.)
  */
 #define PLAN_ROOM(length) (4 * (length))
 

@@ -5,7 +5,7 @@
     plan := "SBX1" u32 length-of-all u32 count step*          all numbers little-endian
     step := u8 where ('g' 'i' 'w')  u8 nargs  u16 number  str op  arg*
     str  := u32 length, bytes, NUL                            length without the NUL, no NUL among the bytes
-    arg  := 'i' i64 | 's' str | 'l' u32 count str*
+    arg  := 'i' i64 | 's' str | 'l' u32 count str* | 'b' u32 length, bytes
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from ..errors import SpecError
 from ..steps import Arg, Step, Where
 
 MAGIC = b"SBX1"
+KEPT = 512
+"""Encoded steps that are kept, by identity: the plans that come of one draft have most of their steps in common."""
 LETTERS = {Where.GUARD: b"g", Where.INIT: b"i", Where.WORKLOAD: b"w"}
 
 OPS: dict[str, tuple[Where, str]] = {
@@ -26,17 +28,50 @@ OPS: dict[str, tuple[Where, str]] = {
     "stop": (Where.GUARD, "ii"),
     "deadline": (Where.GUARD, "i"),
     "watch": (Where.GUARD, "sssii"),
+    "namespaces": (Where.GUARD, "i"),
+    "tell_namespaces": (Where.GUARD, ""),
     "clone3": (Where.GUARD, "i"),
     "tell_init": (Where.GUARD, ""),
     "id_map": (Where.GUARD, "sss"),
+    "new_id_map": (Where.GUARD, "ll"),
     "remove": (Where.GUARD, "s"),
     "systemctl": (Where.GUARD, "l"),
     "unlink": (Where.GUARD, "s"),
-    "mount": (Where.INIT, "sssis"),
+    "give_streams": (Where.INIT, "i*"),
+    "subreaper": (Where.INIT, ""),
+    "private": (Where.INIT, ""),
+    "setns": (Where.INIT, "i"),
+    "join_ns": (Where.INIT, "si"),
+    "hostname": (Where.INIT, "s"),
+    "lo_up": (Where.INIT, ""),
+    "tree": (Where.INIT, "isiii"),
+    "overlay": (Where.INIT, "isss"),
+    "node": (Where.INIT, "iiiiiii"),
+    "root": (Where.INIT, "i"),
+    "place": (Where.INIT, "is"),
+    "mount": (Where.INIT, "ssis"),
+    "mkdir_in": (Where.INIT, "si"),
+    "mknod_in": (Where.INIT, "siiiii"),
+    "symlink_in": (Where.INIT, "ss"),
+    "mask": (Where.INIT, "s"),
+    "read_only": (Where.INIT, "s"),
+    "attr": (Where.INIT, "si"),
+    "pivot": (Where.INIT, ""),
     "hold": (Where.INIT, ""),
     "clone_into_cgroup": (Where.WORKLOAD, "i"),
     "join": (Where.WORKLOAD, "i"),
     "in_cgroup": (Where.WORKLOAD, "s"),
+    "unshare": (Where.WORKLOAD, "i"),
+    "mount_cgroup": (Where.WORKLOAD, "s"),
+    "enter_userns": (Where.WORKLOAD, ""),
+    "securebits": (Where.WORKLOAD, "i"),
+    "bounding": (Where.WORKLOAD, "i"),
+    "capset": (Where.WORKLOAD, "iii"),
+    "ambient": (Where.WORKLOAD, "i"),
+    "label": (Where.WORKLOAD, "ss"),
+    "no_new_privs": (Where.WORKLOAD, ""),
+    "landlock": (Where.WORKLOAD, "i"),
+    "seccomp": (Where.WORKLOAD, "bi"),
     "rlimit": (Where.WORKLOAD, "iii"),
     "setgroups": (Where.WORKLOAD, "i*"),
     "setresgid": (Where.WORKLOAD, "i"),
@@ -49,7 +84,7 @@ OPS: dict[str, tuple[Where, str]] = {
     "execve": (Where.WORKLOAD, "lll"),
 }
 """Every op that ``sandbox-init`` knows: who carries it out, and its arguments: ``i`` a number, ``s`` a text, ``l`` a
-list of texts, ``i*`` any number of numbers."""
+list of texts, ``b`` bytes, ``i*`` any number of numbers."""
 
 
 def encode(steps: Iterable[tuple[int, Step]]) -> bytes:
@@ -64,16 +99,32 @@ def encode(steps: Iterable[tuple[int, Step]]) -> bytes:
     return MAGIC + struct.pack("<II", len(body) + 12, len(records)) + body
 
 
+_kept: dict[int, tuple[Step, int, bytes]] = {}
+
+
 def _step(number: int, step: Step) -> bytes:
+    kept = _kept.get(id(step))
+    if kept is not None and kept[0] is step and kept[1] == number:
+        return kept[2]
+    record = _record(number, step)
+    if len(_kept) >= KEPT:
+        _kept.clear()
+    _kept[id(step)] = step, number, record
+    return record
+
+
+def _record(number: int, step: Step) -> bytes:
     where, signature = OPS.get(step.op, (None, ""))
-    args = [_arg(arg) for arg in step.args]
+    if where is not step.where:
+        raise TypeError(f"sandbox-init has no {step.where} step {step.op}")
+    args = [_arg(value) for value in step.args]
     types = "".join([chr(arg[0]) for arg in args])
-    if where is not step.where or types != (len(args) * "i" if signature == "i*" else signature) or len(args) > 255:
-        raise TypeError(f"sandbox-init has no {step.where} step {step.op} with arguments {step.args!r}")
+    if types != (len(args) * "i" if signature == "i*" else signature) or len(args) > 255:
+        raise TypeError(f"sandbox-init has no step {step.op} with arguments {step.args!r}")
     return b"".join([LETTERS[where], struct.pack("<BH", len(args), number), _text(step.op), *args])
 
 
-def _arg(arg: Arg) -> bytes:
+def _arg(arg: Arg | bytes) -> bytes:
     """The argument, with the letter of its type in front."""
     if isinstance(arg, int):
         try:
@@ -82,6 +133,8 @@ def _arg(arg: Arg) -> bytes:
             raise SpecError(f"{arg} does not fit into 64 bits") from None
     if isinstance(arg, str):
         return b"s" + _text(arg)
+    if isinstance(arg, bytes):
+        return struct.pack("<cI", b"b", len(arg)) + arg
     return b"".join([b"l", struct.pack("<I", len(arg)), *map(_text, arg)])
 
 

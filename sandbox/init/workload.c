@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "init.h"
+#include "inside.h"
 #include "ops.h"
 #include "process.h"
 #include "record.h"
@@ -92,9 +93,17 @@ int step_setresuid(const struct step *step)
     return outcome(syscall(SYS_setresuid, uid, uid, uid));
 }
 
+/* Not by way of /proc/PID/fd: what is open may lie outside (CVE-2024-21626). */
 int step_chdir(const struct step *step)
 {
-    return outcome(chdir(step->args[0].text));
+    int directory = inside_open(step->args[0].text);
+
+    if (directory < 0)
+        return errno;
+    int error = outcome(fchdir(directory));
+
+    close(directory);
+    return error;
 }
 
 int step_setsid(const struct step *step)

@@ -22,7 +22,7 @@ class SignalSource(Protocol):
 
     def fileno(self) -> int: ...
 
-    def read(self) -> Iterable[tuple[int, bool]]: ...
+    def read(self) -> Iterable[int]: ...
 
 
 class Command:
@@ -123,7 +123,7 @@ class Command:
         import json
         from signal import SIGWINCH
 
-        for number, _ in signals.read():
+        for number in signals.read():
             if number == SIGWINCH:
                 if self._size is not None:
                     self._send(b"W", json.dumps(window()).encode())

@@ -8,7 +8,8 @@ from ..report import StepReport
 
 PHASES = {
     "start": "compile the plan and start the guard",
-    "create": "make the cgroups; with systemd one call that makes the unit and carries the limits",
+    "create": "make the cgroups, and a network if there is to be one; with systemd one call that makes the unit and "
+              "carries the limits",
     "enable": "enable controllers for children (cgroup v2), make room for them in a unit",
     "limit": "write the limits that systemd was not told, and read every one back",
     "attach": "open the cgroups for the command, and let it go",
@@ -21,10 +22,11 @@ PHASES = {
 OPS = {
     "makedirs": "start", "spawn": "start",
     "property": "create", "mkdir": "create", "check_type": "create", "inherit": "create", "start_unit": "create",
-    "start_service": "create",
+    "start_service": "create", "reserve": "create", "nftables": "create", "veth": "create", "sysctl": "create",
+    "address": "create", "route": "create", "netem": "create", "tbf": "create",
     "enable": "enable", "split": "enable",
-    "write": "limit", "read_back": "limit",
-    "open": "attach", "open_directory": "attach", "go": "attach",
+    "write": "limit", "read_back": "limit", "device_filter": "limit", "has_filter": "limit", "read_property": "limit",
+    "streams": "attach", "attach": "attach", "open": "attach", "open_directory": "attach", "go": "attach",
 }
 """Which phase each step of the host is counted to."""
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from ..errors import SandboxError
 from ..host import Host
 from ..options import find
-from ..spec import UNLIMITED, Limits, Spec
+from ..records import UNLIMITED
+from ..spec import Limits, Spec
 from ..wishes import wishes
 from .bench_launch import Streams
 from .bench_rounds import Contender, Missing, Sample

@@ -188,6 +188,20 @@ class Run(NamedTuple):
     series: Series = Series()
 
 
+class Isolation(NamedTuple):
+    """What the plan isolates the command from.
+
+    :param steps: how many steps do it.
+    :param digest: a checksum of those steps: equal for the same isolation.
+    :param score: of what is left open, 0.0 to 10.0; ``band`` is the word for it (:mod:`sandbox.isolation.exposure`).
+    """
+
+    steps: int
+    digest: str
+    score: float
+    band: str
+
+
 class Column(NamedTuple):
     """Everything about one driver.
 
@@ -205,6 +219,7 @@ class Column(NamedTuple):
     wishes: tuple[Told, ...] = ()
     besides: tuple[str, ...] = ()
     reach: Reach = Reach()
+    isolation: Isolation | None = None
     notes: tuple[str, ...] = ()
     run: Run | None = None
     snapshot: Snapshot | None = None

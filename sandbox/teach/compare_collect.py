@@ -161,6 +161,7 @@ class _Trial:
             wishes = tuple(one._replace(read_back=limit.read_back, held=limit.enforced) if
                            (limit := held.get(one.realises + str(one.file or None))) else one for one in wishes)
         return found._replace(wishes=wishes, besides=compare_plan.besides(plan), reach=compare_plan.reach(plan),
+                              isolation=compare_plan.isolation(plan, self._spec),
                               notes=(*self._left_out, *plan.notes))
 
     @contextmanager

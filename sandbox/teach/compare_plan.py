@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from ..spec import flag_of
-from ..steps import Limit, Plan, Step
-from .compare import Reach, Told
+from ..isolation.exposure import exposure
+from ..spec import Spec, flag_of
+from ..steps import Limit, Phase, Plan, Step, Where
+from .compare import Isolation, Reach, Told
 from .explain import arguments
 
 PROCESS = ("rlimit", "deadline", "watch")
 """Ops that realise a limit without a cgroup's file."""
+NAMESPACES = ("namespaces", "id_map", "new_id_map", "clone3")
+"""Ops of the guard that isolate."""
+UNRELATED = ("hold", "rlimit", "execve")
+"""Ops inside that do not."""
 
 
 def wishes(plan: Plan) -> tuple[Told, ...]:
@@ -46,6 +51,17 @@ def reach(plan: Plan) -> Reach:
     read = sum(len(step.args) - 1 for step in plan.steps if step.op == "read_back")
     return Reach(cgroups=count("mkdir", "split"), writes=count("write", "inherit") + enabled, reads=read,
                  properties=count("property"), calls=count("start_unit", "start_service", "stop_unit"))
+
+
+def isolation(plan: Plan, spec: Spec) -> Isolation:
+    """What is done for it by the guard, the init and the workload, wherever the cgroup is."""
+    import zlib
+
+    steps = [(step.op, step.args) for step in plan.steps if step.op in NAMESPACES
+             or (step.where in (Where.INIT, Where.WORKLOAD) and step.phase in (Phase.ENTER, Phase.EXEC)
+                 and step.op not in UNRELATED)]
+    found = exposure(spec, plan)
+    return Isolation(len(steps), f"{zlib.crc32(repr(steps).encode()):08x}", found.score, found.band)
 
 
 def property_text(step: Step) -> str:

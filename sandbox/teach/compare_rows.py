@@ -55,6 +55,8 @@ def tables(comparison: Comparison) -> tuple[Table, ...]:
               tuple(_wishes(columns, ran=comparison.ran)), has_why=True),
         Table(BESIDES, "Properties that no flag asked for: systemd's defaults would do otherwise.",
               tuple(_besides(columns))),
+        Table("What it is isolated from", "Namespaces, files, privileges and system calls: the steps inside, and a "
+              "score of what they leave open, 0 to 10.", tuple(_isolation(columns)), has_why=True),
         Table("How it is reached", "Counted in the plans.", tuple(_reach(columns))),
         Table(BELIEFS, _moment(columns), tuple(_beliefs(columns)), has_why=True),
         Table("After a daemon-reload", "A command sleeps under the same limits, systemd reloads, another unit comes "
@@ -151,6 +153,16 @@ def _besides(columns: Sequence[Column]) -> Iterator[Row]:
         cells = ["\n".join(text for text in column.besides if text.partition(" = ")[0] in names) for column in columns]
         if any(cells):
             yield Row(reason, tuple(cell or NOTHING for cell in cells))
+
+
+def _isolation(columns: Sequence[Column]) -> Iterator[Row]:
+    """One row for all of it: who makes the cgroup has no part in it."""
+    found = [column.isolation for column in columns]
+    if any(found):
+        same = len({one.digest for one in found if one}) == 1
+        cells = tuple(f"{one.steps} steps; exposure {one.score} {one.band}" if one else NOTHING for one in found)
+        why = "the same steps under every driver: sandbox-init takes them, not the manager"
+        yield Row("isolation", cells, "same" if same else "different", why if same else "")
 
 
 def _reach(columns: Sequence[Column]) -> Iterator[Row]:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from ..bus import Bus
 from ..errors import SandboxError
-from ..host import Hierarchy, Host, small_file
+from ..facts import Hierarchy
+from ..host import Host, small_file
 from ..knobs import V1_UNLIMITED
 from ..steps import Plan
 from .compare import Belief, Node, Snapshot

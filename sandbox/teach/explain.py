@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from ..drivers.process import (
-    CLONE_NEWNS,
-    CLONE_NEWPID,
-    CLONE_NEWUSER,
-    MS_NODEV,
-    MS_NOEXEC,
-    MS_NOSUID,
-    MS_PRIVATE,
-    MS_REC,
-)
+import stat
+from collections.abc import Callable
+
 from ..host import Host
+from ..isolation import capabilities, landlock, mounts, namespaces
 from ..spec import Spec, flag_of
 from ..steps import Arg, Limit, Plan, Step, masked
 
-CLONE_FLAGS = {CLONE_NEWNS: "CLONE_NEWNS", CLONE_NEWPID: "CLONE_NEWPID", CLONE_NEWUSER: "CLONE_NEWUSER"}
-MOUNT_FLAGS = {MS_NOSUID: "MS_NOSUID", MS_NODEV: "MS_NODEV", MS_NOEXEC: "MS_NOEXEC", MS_REC: "MS_REC",
-               MS_PRIVATE: "MS_PRIVATE"}
+CLONE_FLAGS = {getattr(namespaces, name): name for name in vars(namespaces) if name.startswith("CLONE_NEW")}
+ATTRIBUTES = {mounts.RDONLY: "ro", mounts.NOSUID: "nosuid", mounts.NODEV: "nodev", mounts.NOEXEC: "noexec"}
+CAPABILITIES = {bit: name for name, bit in capabilities.BITS.items()}
+SECUREBITS = {0x1: "NOROOT", 0x4: "NO_SETUID_FIXUP", 0x10: "KEEP_CAPS", 0x40: "NO_CAP_AMBIENT_RAISE"}
+SHOWN = ("network", "publish", "net_rate", "net_delay", "pid", "ipc", "uts", "userns", "cgroupns", "ns", "hostname",
+         "rootfs", "read_only", "overlay", "commit", "volume", "tmpfs", "cap_add", "cap_drop", "security_opt",
+         "seccomp_log", "device", "gpu")
+"""Fields besides the limits whose flag is printed at the end of a line."""
 
 OPS = {
     "makedirs": "make the directory for state files",
@@ -28,8 +27,12 @@ OPS = {
     "stop": "how a soft stop goes: signal, then milliseconds until SIGKILL",
     "deadline": "stop after so many milliseconds of wall time",
     "watch": "read the file again and again: name, file, key, limit (0: only keep the highest), milliseconds",
+    "namespaces": "start a holder in a new user namespace and in others that belong to it",
+    "tell_namespaces": "tell the launcher the holder's process id, and give it the network namespace",
     "clone3": "start the init in new namespaces",
-    "id_map": "write setgroups, uid_map and gid_map of the user namespace",
+    "id_map": "write setgroups, uid_map and gid_map of the user namespace: inside, outside, how many",
+    "new_id_map": "the same by newuidmap and newgidmap, with ids that are lent to this user: two command lines",
+    "give_streams": "the command owns the pipes that are its streams: user, group, which of 0, 1 and 2",
     "enable": "enable controllers for the children of this cgroup",
     "mkdir": "make the cgroup",
     "check_type": "refuse unless cgroup.type is domain",
@@ -46,10 +49,53 @@ OPS = {
     "tell_init": "tell the launcher the process id of the init",
     "hold": "stay in the unit's cgroup until it was read: systemd removes what is empty",
     "in_cgroup": "refuse to go on unless /proc/self/cgroup says this",
+    "streams": "the command owns the pipes, and a terminal made for it, that are its streams: user, group",
     "open": "open it here, for a child that no longer sees it",
     "open_directory": "open the cgroup here, for a child that no longer sees it",
     "go": "everything holds: let the init start the workload",
-    "mount": "mount: source, target, type, flags, data",
+    "reserve": "bind a port of the host, so that no program has it meanwhile",
+    "nftables": "a table of packet rules: outside it lasts as long as its netlink socket, inside as its namespace",
+    "veth": "a pair of devices, one end in the sandbox's network namespace: names, MTU, alias",
+    "sysctl": "a setting of the sandbox's own network namespace",
+    "address": "switch a device on and give it an address, unless another has just taken it",
+    "route": "add a route by this gateway",
+    "netem": "hold back what a device sends: microseconds, most packets; then read it back",
+    "tbf": "limit what a device sends: bits per second, burst in bytes, longest wait; then read it back",
+    "delete_link": "remove the pair; without this it goes with its namespace",
+    "delete_table": "close the table's socket, which removes it, and those that reserve ports",
+    "subreaper": "orphans come to the init, which finds whom to kill at the end",
+    "private": "what is mounted from here on does not show outside",
+    "setns": "join namespaces of the holder",
+    "join_ns": "join the namespace that this file stands for",
+    "hostname": "set the host name",
+    "lo_up": "bring the loopback device up",
+    "tree": "open_tree: take a copy of this of the host, attached nowhere yet: slot, path, attributes",
+    "overlay": "an overlay of two directories: slot, what is below, what is written, a work directory",
+    "node": "make a device node for the ids inside, as it is on the host: slot, attributes, number, mode, owner",
+    "device_filter": "load and attach a BPF program that lets the cgroup open these devices only; see that it is there",
+    "has_filter": "refuse the run unless the cgroup has a device filter",
+    "read_property": "read it from systemd; refuse the run if it is not what was asked: unit, name, value",
+    "root": "attach what is in the slot on top of /: the new root",
+    "place": "attach what is in the slot: slot, place inside",
+    "mount": "mount a new file system: type, place inside, attributes, options",
+    "mkdir_in": "make a directory inside, if there is none: path, mode",
+    "mknod_in": "make a device node inside: path, number, mode, owner",
+    "symlink_in": "make a symbolic link inside: text, path",
+    "mask": "hide what is there, if it is: nothing to read, nothing to find",
+    "read_only": "what is there, if it is, can no longer be written to",
+    "attr": "set attributes of a mount",
+    "pivot": "pivot_root: the rest of the host is gone",
+    "unshare": "make a namespace of its own",
+    "mount_cgroup": "show its cgroup, read-only",
+    "enter_userns": "join the user namespace that the holder made: from here on it is nobody outside",
+    "securebits": "uid 0 gives no capabilities, for good",
+    "bounding": "drop all others from the bounding set: no file gives them",
+    "capset": "the permitted, effective and inheritable capabilities",
+    "ambient": "the capabilities that an execve keeps",
+    "label": "the label of a security module for the execve: file, label",
+    "no_new_privs": "no execve gives privileges",
+    "landlock": "scopes of Landlock: abstract sockets, signals and tracing end at the sandbox's edge",
+    "seccomp": "load the filter of system calls: profile, capabilities it allows for; flags",
     "clone_into_cgroup": "the child is born in the opened cgroup: clone3 with CLONE_INTO_CGROUP",
     "join": "the child moves itself into the cgroup: write 0 to the opened tasks",
     "rlimit": "setrlimit: resource, soft, hard",
@@ -78,7 +124,8 @@ def text(plan: Plan, spec: Spec, host: Host, *, show_env: bool = False) -> str:
     for number, step in enumerate(plan.steps, 1):
         head = step.phase if step.phase != phase else ""
         phase = step.phase
-        flag = f"  <- {flag_of(step.realises)}" if step.realises.startswith("limits.") else ""
+        named = step.realises.startswith("limits.") or step.realises in SHOWN
+        flag = f"  <- {flag_of(step.realises)}" if named else ""
         lines.append(f"{head:<8} {number:>3} {step.where:<8} {step.op:<13} {arguments(step, show_env=show_env)}{flag}")
     lines += _section("limits", [_limit(one) for one in plan.limits])
     watches = [step for step in plan.steps if step.op in ("watch", "deadline")]
@@ -106,20 +153,72 @@ def data(plan: Plan, spec: Spec, host: Host, *, show_env: bool = False) -> dict[
 def arguments(step: Step, *, show_env: bool = False) -> str:
     """The arguments of a step as they are read best."""
     args = step.args if show_env else masked(step)
-    if step.op == "clone3":
-        return _flags(args[0], CLONE_FLAGS)
-    if step.op == "mount":
-        source, target, kind, flags, _ = args
-        return f"{source or '-'} {target} {kind or '-'} {_flags(flags, MOUNT_FLAGS)}"
-    if step.op == "write":
-        return f"{args[0]} = {args[1]}"
-    if step.op == "read_back":
-        return " ".join(map(str, args[1:]))
-    if step.op == "claim":
-        return str(args[0])
-    if step.op == "execve":
-        return f"{_words(args[1])} (tries {_words(args[0])}; environment {_words(args[2])})"
-    return " ".join(_words(arg) for arg in args)
+    special = SPECIAL.get(step.op)
+    return special(*args) if special else " ".join(_words(arg) for arg in args)
+
+
+def _tree(slot: Arg, path: Arg, attributes: Arg, recursive: Arg, shifted: Arg) -> str:
+    words = [_flags(attributes, ATTRIBUTES, ","), "recursive" * (recursive == 1), "owners mapped" * (shifted == 1)]
+    return f"{slot} {_words(path)} {' '.join(filter(None, words))}"
+
+
+def _mount(kind: Arg, target: Arg, attributes: Arg, options: Arg) -> str:
+    return f"{kind} {_words(target)} {_flags(attributes, ATTRIBUTES, ',')} {options}".rstrip()
+
+
+def _node(slot: Arg, attributes: Arg, *what: Arg) -> str:
+    return f"{slot} {_flags(attributes, ATTRIBUTES, ',')} {_device(*what)}"
+
+
+def _device(mode: Arg, major: Arg, minor: Arg, uid: Arg, gid: Arg) -> str:
+    assert isinstance(mode, int)
+    return f"{'c' if stat.S_ISCHR(mode) else 'b'} {major}:{minor} {stat.S_IMODE(mode):04o} {uid}:{gid}"
+
+
+def _execve(paths: Arg, argv: Arg, env: Arg) -> str:
+    return f"{_words(argv)} (tries {_words(paths)}; environment {_words(env)})"
+
+
+def _id_map(setgroups: Arg, uids: Arg, gids: Arg) -> str:
+    shown = [str(text).replace("\n", ", ") for text in (uids, gids)]
+    return " ".join([f"setgroups {setgroups};"] * bool(setgroups) + [f"uid {shown[0]}; gid {shown[1]}"])
+
+
+def _securebits(bits: Arg) -> str:
+    assert isinstance(bits, int)
+    return f"{_flags(bits, SECUREBITS)} locked {_flags(bits >> 1, SECUREBITS)}"
+
+
+def _capabilities(*masks: Arg) -> str:
+    return " ".join(_flags(mask, CAPABILITIES, ",") if mask else "none" for mask in masks)
+
+
+def _nftables(side: Arg, table: Arg, commands: Arg) -> str:
+    assert isinstance(commands, tuple)
+    return "".join([f"{side!s} {table!s}", *(f"\n{' ' * 36}{command}" for command in commands)])
+
+
+def _octal(path: Arg, mode: Arg) -> str:
+    return f"{_words(path)} {mode:04o}"
+
+
+def _clone(flags: Arg) -> str:
+    return _flags(flags, CLONE_FLAGS)
+
+
+SPECIAL: dict[str, Callable[..., str]] = {
+    "namespaces": _clone, "clone3": _clone, "setns": _clone, "unshare": _clone, "id_map": _id_map,
+    "join_ns": lambda path, flag: f"{_words(path)} {_clone(flag)}",
+    "nftables": _nftables, "tree": _tree, "mount": _mount, "mkdir_in": _octal, "node": _node,
+    "mknod_in": lambda path, *what: f"{_words(path)} {_device(*what)}",
+    "symlink_in": lambda text, path: f"{_words(path)} -> {_words(text)}",
+    "attr": lambda path, attributes: f"{_words(path)} {_flags(attributes, ATTRIBUTES, ',')}",
+    "landlock": lambda scopes: _flags(scopes, landlock.SCOPES, ","),
+    "securebits": _securebits, "bounding": _capabilities, "capset": _capabilities, "ambient": _capabilities,
+    "write": lambda path, value: f"{path} = {value}", "read_back": lambda _, *files: " ".join(map(str, files)),
+    "claim": lambda path, _: str(path), "execve": _execve,
+}
+"""Ops whose arguments are more than words."""
 
 
 def _words(arg: Arg) -> str:
@@ -128,9 +227,9 @@ def _words(arg: Arg) -> str:
     return shlex.join(arg) if isinstance(arg, tuple) else str(arg) or "''"
 
 
-def _flags(value: Arg, names: dict[int, str]) -> str:
+def _flags(value: Arg, names: dict[int, str], between: str = "|") -> str:
     assert isinstance(value, int)
-    return "|".join(name for bit, name in names.items() if value & bit) or "0"
+    return between.join(name for bit, name in names.items() if value & bit) or "0"
 
 
 def _limit(limit: Limit) -> str:

@@ -6,24 +6,19 @@ import os
 
 from ..host import Host, small_file
 
-SYS_LANDLOCK_CREATE_RULESET = 444  # the same on every architecture
-LANDLOCK_CREATE_RULESET_VERSION = 1
-
 
 def add(host: Host, root: str = "") -> Host:
     """``host`` with the fields of a detailed probe filled in."""
     import psutil
 
-    abi = landlock_abi()
     selinux, apparmor = selinux_mode(root), apparmor_enabled(root)
     return host._replace(
         memory_total=psutil.virtual_memory().total,
         swap_total=psutil.swap_memory().total,
         systemd_version=systemd_version() if host.systemd_running else None,
-        lsm=security_modules(root, abi, selinux, apparmor),
+        lsm=security_modules(root, host.landlock_abi, selinux, apparmor),
         selinux=selinux,
         apparmor=apparmor,
-        landlock_abi=abi,
         seccomp=tuple(small_file(f"{root}/proc/sys/kernel/seccomp/actions_avail").split()),
         distribution=distribution(),
     )
@@ -71,20 +66,6 @@ def apparmor_enabled(root: str = "") -> bool | None:
     if enabled:
         return enabled == "Y"
     return False if os.path.isdir(f"{root}/sys/module") else None
-
-
-def landlock_abi() -> int | None:
-    """By landlock_create_ruleset(2); 0 when it is not built in or not switched on."""
-    import ctypes
-    import errno
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    version = libc.syscall(ctypes.c_long(SYS_LANDLOCK_CREATE_RULESET), None, ctypes.c_size_t(0),
-                           ctypes.c_uint32(LANDLOCK_CREATE_RULESET_VERSION))
-    if version >= 0:
-        return int(version)
-    # Anything else, e.g. the EPERM of a container's seccomp filter, does not tell.
-    return 0 if ctypes.get_errno() in (errno.ENOSYS, errno.EOPNOTSUPP) else None
 
 
 def distribution() -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..host import Hierarchy, Host
+from ..facts import Hierarchy
+from ..host import Host
 
 UNKNOWN = "unknown"
 

@@ -8,17 +8,24 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from ..drivers.process import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER
-from ..steps import Arg, Plan, Step
+from ..isolation import namespaces
+from ..steps import Arg, Phase, Plan, Step, Where
+from . import net_commands
 
-UNSHARE = {CLONE_NEWUSER: "--user --map-current-user", CLONE_NEWPID: "--pid --fork --kill-child",
-           CLONE_NEWNS: "--mount --mount-proc"}
+UNSHARE = {namespaces.CLONE_NEWUSER: "--user", namespaces.CLONE_NEWPID: "--pid --fork --kill-child",
+           namespaces.CLONE_NEWNS: "--mount --mount-proc", namespaces.CLONE_NEWNET: "--net",
+           namespaces.CLONE_NEWIPC: "--ipc", namespaces.CLONE_NEWUTS: "--uts", namespaces.CLONE_NEWTIME: "--time"}
+"""What unshare(1) calls each namespace. ``--cgroup`` is left out, so that one can look where the command is."""
+BY_INIT = ("private", "subreaper", "setns", "hold")
+"""Steps of the init for which there is nothing to type."""
+UNSPOKEN = ("chdir", "reset_signals", "close_fds")
+"""Steps of the workload that a shell does in another place, or does anyway."""
 
 
 def script(plan: Plan) -> str:
     """The commands, in the plan's order, as a POSIX shell script for root."""
-    made = [step for step in plan.steps if step.op in _HOST]
-    files = dict.fromkeys(read.file for read in plan.reads)
+    made = [step for step in plan.steps if step.op in _HOST and not net_commands.is_setting(step)]
+    files = dict.fromkeys(read.file for read in plan.reads if not read.figure.startswith("net_"))
     lines = [
         "#!/bin/sh",
         f"# what `sandbox run` does with the {plan.driver} driver; each line may be typed by hand",
@@ -26,6 +33,8 @@ def script(plan: Plan) -> str:
         *(f"# not done: {one.reason}" for one in plan.unmet),
         *(line for step in made for line in _HOST[step.op](step)),
         "",
+        *_inside(plan),
+        *net_commands.lines(plan),
         "# the child joins its cgroup last, then becomes the command",
         f"{_workload(plan)} &",
         "pid=$!",
@@ -98,8 +107,13 @@ def _read_back(step: Step) -> Iterator[str]:
         yield f"cat {shlex.quote(str(path))}   # is it what was asked?"
 
 
+def _filter(step: Step) -> Iterator[str]:
+    rules = ", ".join(map(str, step.args[1:])) or "those that systemd was told of"
+    yield f"# a BPF program, which no command of the shell loads: {step.args[0]} may open these devices only: {rules}"
+
+
 _HOST = {"enable": _enable, "mkdir": _mkdir, "check_type": _check_type, "inherit": _inherit, "write": _write,
-         "read_back": _read_back, "split": _split}
+         "read_back": _read_back, "split": _split, "device_filter": _filter, "has_filter": _filter}
 
 
 def _workload(plan: Plan) -> str:
@@ -116,10 +130,11 @@ def _shell_words(plan: Plan) -> list[str]:
 
 
 def _exec_words(step: Step) -> list[str]:
-    if step.op == "clone3":
-        flags = step.args[0]
-        assert isinstance(flags, int)
-        return ["unshare", *(words for bit, words in UNSHARE.items() if flags & bit)]
+    if step.op in ("clone3", "namespaces"):
+        return _unshare(step)
+    if step.op == "new_id_map":
+        assert isinstance(step.args[0], tuple)
+        return ["--map-auto", *["--map-root-user"] * (step.args[0][4] == "1")]  # who 0 is outside
     if step.op == "rlimit":
         import resource
 
@@ -133,12 +148,37 @@ def _exec_words(step: Step) -> list[str]:
         return [f"setpriv --re{step.op.removeprefix('setres')}={step.args[0]}"
                 + (" --keep-groups" if step.op == "setresgid" else "")]
     if step.op == "setsid":
-        return ["setsid --ctty"]
+        return ["setsid"]
+    if step.op == "ctty":
+        return ["--ctty"]
     if step.op == "execve":
         _, argv, env = step.args
         assert isinstance(argv, tuple) and isinstance(env, tuple)
         return ["env -i", *map(shlex.quote, env), *map(shlex.quote, argv)]
     return []
+
+
+def _unshare(step: Step) -> list[str]:
+    """The holder's user namespace is left out: unshare(1) cannot stay root of the host to mount what is next."""
+    flags = step.args[0]
+    assert isinstance(flags, int)
+    if step.op == "namespaces":
+        flags &= ~namespaces.CLONE_NEWUSER
+    mapped = ["--map-current-user"] if flags & namespaces.CLONE_NEWUSER else []
+    words = [words for bit, words in UNSHARE.items() if flags & bit]
+    return ["unshare", *words, *mapped] if words else []
+
+
+def _inside(plan: Plan) -> Iterator[str]:
+    """What is done inside before the command runs, for which a script would need a script inside."""
+    from .explain import arguments
+
+    done = [step for step in plan.steps if step.where is Where.INIT and step.op not in BY_INIT]
+    if done:
+        yield "# not typed here, the file system and the privileges inside; sandbox-init does:"
+    done += [step for step in plan.steps if step.where is Where.WORKLOAD and step.phase is Phase.EXEC
+             and step.op not in UNSPOKEN and not _exec_words(step)]
+    yield from (f"#   {step.op} {arguments(step)}".replace("\n", " ").rstrip() for step in done)
 
 
 def _bound(value: Arg) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 STATE = Path("/run/sandbox" if os.geteuid() == 0 else f"{os.environ.get('XDG_RUNTIME_DIR', '/nonexistent')}/sandbox")
 SLOWER = int(os.environ.get("SANDBOX_TEST_SLOWER", "1"))
@@ -22,6 +26,14 @@ def eventually(condition: Callable[[], object], *, seconds: float = 5.0) -> bool
             return False
         time.sleep(0.01)
     return True
+
+
+def undisturbed(run: Callable[[], T], disturbed: Callable[[T], bool]) -> T:
+    """The first of five runs that no other work held up, or the last: such work takes time away, and gives none."""
+    for _ in range(5):
+        if not disturbed(done := run()):
+            break
+    return done
 
 
 def cgroup_mounts() -> Iterator[tuple[str, str, str]]:
@@ -49,6 +61,22 @@ def cgroups(name: str = "") -> set[str]:
 def cgroup_file(name: str, file: str) -> Path:
     """The kernel file of the sandbox's cgroup, in whichever tree it is; of its own below a unit, if it has one."""
     return next(path for group in sorted(cgroups(name), key=len, reverse=True) if (path := Path(group, file)).exists())
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as one:
+        one.bind(("", 0))
+        return int(one.getsockname()[1])
+
+
+def own_address() -> str:
+    """An address of this machine that is not on its loopback device."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        try:
+            one.connect(("192.0.2.254", 9))
+        except OSError:
+            return "127.0.0.2"  # a machine without a network has that one
+        return str(one.getsockname()[0])
 
 
 def holders(driver: str) -> int:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,13 @@ def names(prefix: str = "t") -> str:
     return f"{prefix}{os.getpid()}-{next(_numbers)}"
 
 
+def _hidden_interpreter() -> str:
+    """The directory that keeps this interpreter to root, in a container lab: its / is an overlay, whose owners cannot
+    be mapped, so that root inside may not enter; the machine's own root is at /host. Empty anywhere else."""
+    hidden = [str(path) for path in Path(sys.base_prefix).parents if not path.stat().st_mode & 0o001]
+    return hidden[-1] if hidden and os.path.isdir(f"/host{sys.base_prefix}") else ""
+
+
 class Running:
     """A ``sandbox run`` in progress. Leaving the ``with`` block kills the runner if it still runs."""
 
@@ -82,7 +89,9 @@ class Running:
     def read_line(self) -> bytes:
         """A line of the command's output: how a test knows that the command has come that far."""
         assert self.process.stdout is not None
-        return self.process.stdout.readline()
+        line = self.process.stdout.readline()
+        assert line, f"it has ended: {self.finish().err}"
+        return line
 
     def guard(self) -> int:
         """Process id of the guard: a child of the runner, or the main process of a service."""
@@ -133,12 +142,25 @@ class Program:
 
     def wishes(self) -> dict[str, Any]:
         """The same as :meth:`flags` for the library."""
-        return {"driver": "systemd", "unit_type": "service"} if self.driver == "service" else {"driver": self.driver}
+        way = {"driver": "systemd", "unit_type": "service"} if self.driver == "service" else {"driver": self.driver}
+        hidden = _hidden_interpreter()
+        return way | {"volume": [*self._volumes()], "tmpfs": [f"{hidden}:mode=755,exec"] if hidden else []}
 
     def flags(self) -> list[str]:
+        """The flags that choose the driver, and show the test's own directory inside, where /tmp is private."""
+        hidden = _hidden_interpreter()
+        shown = ["--tmpfs", f"{hidden}:mode=755,exec"] if hidden else []
+        return [*self.way(), *shown, *(word for volume in self._volumes() for word in ("-v", volume))]
+
+    def way(self) -> list[str]:
         """The flags that choose the driver."""
         known = {"": [], "service": ["--driver", "systemd", "--unit-type", "service"]}
         return known.get(self.driver, ["--driver", self.driver])
+
+    def _volumes(self) -> Iterator[str]:
+        yield f"{self.directory}:{self.directory}"
+        if _hidden_interpreter():
+            yield f"/host{sys.base_prefix}:{sys.base_prefix}:ro"
 
     def start(self, *words: str, name: str = "", report: bool = True, wrap: tuple[str, ...] = (),
               **options: Any) -> Running:

@@ -80,6 +80,6 @@ def test_report_that_cannot_be_written(sandbox: Program, tmp_path: Path, target:
 
 
 def test_terminal_commands_in_arguments_are_not_passed_on(sandbox: Program) -> None:
-    done = sandbox("-v", "--", "no-such\x1b]0;owned\x07command")
+    done = sandbox("--verbose", "--", "no-such\x1b]0;owned\x07command")
     assert done.code == 127
     assert "\x1b" not in done.err

@@ -10,7 +10,7 @@ import pytest
 from machine import eventually, status
 from program import Program, python
 
-pytestmark = pytest.mark.drivers("none")
+pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation]
 
 
 def test_a_mebibyte_passes_both_ways(sandbox: Program) -> None:
@@ -32,7 +32,7 @@ def test_stderr_is_not_mixed(sandbox: Program) -> None:
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", ">&- 2>&-", "<&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_streams(sandbox: Program, closed: str) -> None:
-    done = sandbox("-v", *python("import os; [os.fstat(fd) for fd in range(3)]; os._exit(5)"),
+    done = sandbox("--verbose", *python("import os; [os.fstat(fd) for fd in range(3)]; os._exit(5)"),
                    wrap=("sh", "-c", f'exec "$@" {closed}', "sh"))
     assert done.code == 5
     assert done.report["exit_code"] == 5
@@ -63,7 +63,7 @@ def test_nobody_reads_our_own_words(sandbox: Program) -> None:
     read, write = os.pipe()
     os.close(read)
     try:
-        done = sandbox("-v", "--", "sh", "-c", "exit 3", stderr=write)
+        done = sandbox("--verbose", "--", "sh", "-c", "exit 3", stderr=write)
     finally:
         os.close(write)
     assert done.code == 3
@@ -81,7 +81,7 @@ def test_slow_reader_costs_no_memory(sandbox: Program) -> None:
 
 def test_full_disk_does_not_lose_the_exit_code(sandbox: Program) -> None:
     with open("/dev/full", "wb") as full:
-        assert sandbox("-v", "--", "sh", "-c", "exit 3", stderr=full).code == 3
+        assert sandbox("--verbose", "--", "sh", "-c", "exit 3", stderr=full).code == 3
 
 
 def test_input_that_stays_open_does_not_hold_the_end_up(sandbox: Program) -> None:

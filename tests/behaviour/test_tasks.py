@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from machine import SLOWER
 from program import Program, python
@@ -37,6 +39,15 @@ def test_fork_fails_at_the_limit(sandbox: Program) -> None:
         running.process.terminate()
         done = running.finish()
     assert done.usage["pids_peak"] == 10
+
+
+@pytest.mark.requires("root")
+def test_a_limit_of_one_is_for_the_command_alone(sandbox: Program, tmp_path: Path) -> None:
+    """Whoever prepares the start is gone by then: here, a child of the init makes what the volume is mounted on."""
+    volume = ("-v", f"{tmp_path}:/mnt", "-v", f"{tmp_path}:/mnt/below/directory")
+    done = sandbox("--pids-limit", "1", *volume, *python("import os\ntry: os.fork()\nexcept BlockingIOError: print(1)"))
+    assert done.out == b"1\n", done.err
+    assert done.usage["pids_peak"] == 1
 
 
 @pytest.mark.drivers("none")

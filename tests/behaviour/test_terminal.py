@@ -13,7 +13,7 @@ from console import Console
 from machine import eventually, named, status
 from program import Program, python
 
-pytestmark = pytest.mark.drivers("none")
+pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation]
 
 COUNT_INTERRUPTS = """
 import os, signal

@@ -55,25 +55,34 @@ def test_kernel_sees_only_the_plan(sandbox: Program, tmp_path: Path) -> None:
     done = sandbox(*words, name=name, wrap=("strace", "-ff", "-y", "-s", "4096", "-e", f"trace={CALLS}",
                                             "-o", str(tmp_path / "strace")))
     assert done.code == 0, done.err
-    calls = [match for log in sorted(tmp_path.glob("strace.*")) for line in log.read_text().splitlines()
+    logs = sorted(tmp_path.glob("strace.*"), key=lambda log: int(log.suffix[1:]))  # by birth: the init, then its child
+    calls = [match for log in logs for line in log.read_text().splitlines()
              if (match := re.match(r"(\w+)\((.*)\) += (\d+)", line))]
     steps = plan["steps"]
     made = {step["args"][0] for step in steps if step["op"] == "mkdir"}
     made |= {step["args"][1] for step in steps if step["op"] == "split"}
     assert made or sandbox.driver == "systemd"
-    _check_mounts([match[2] for match in calls if "mount" in match[1] or match[1] in ("pivot_root", "chroot")], steps)
+    _check_mounts([(match[1], match[2]) for match in calls], steps)
     _check_writes([match[2] for match in calls if "write" in match[1]], steps)
     _check_directories([(match[1], match[2]) for match in calls], made)
 
 
-def _check_mounts(calls: list[str], steps: list[dict[str, Any]]) -> None:
-    planned = [(step["args"][0], step["args"][1]) for step in steps if step["op"] == "mount"]
-    seen = []
-    for call in calls:
-        match = re.match(rf"(?:NULL|{STRING}), {STRING}, ", call)
-        assert match, call
-        seen.append((match[1] or "", match[2]))
-    assert seen == planned
+def _check_mounts(calls: list[tuple[str, str]], steps: list[dict[str, Any]]) -> None:
+    """What is taken of the host is in the plan, and so is each place where something is mounted."""
+    assert not [name for name, _ in calls if name in ("mount", "chroot")]
+    assert [call for name, call in calls if name in ("pivot_root", "umount2")] == ['".", "."', '".", MNT_DETACH']
+    taken = [match[1] for name, call in calls if name == "open_tree"
+             and (match := re.match(rf"AT_FDCWD[^,]*, {STRING}, ", call))]
+    masks = [step["args"][0] for step in steps if step["op"] == "mask"]
+    trees = [step["args"][1] for step in steps if step["op"] == "tree"]
+    assert [path for path in taken if path != "/dev/null"] == [path for path in trees if path != "/dev/null"]
+    seen = [match[1] or match[2] for name, call in calls if name == "move_mount"
+            and (match := re.search(rf"\d+<([^>]*)>, \"\", MOVE|AT_FDCWD[^,]*, {STRING}, MOVE", call))]
+    place = {"root": lambda _: "/", "mount": lambda args: args[1], "place": lambda args: args[1],
+             "mask": lambda args: args[0], "read_only": lambda args: args[0], "mount_cgroup": lambda args: args[0]}
+    planned = [place[step["op"]](step["args"]) for step in steps if step["op"] in place]
+    absent = {path for path in (*masks, "/proc/sysrq-trigger") if not os.path.lexists(path)}
+    assert seen == [path for path in planned if path not in absent]
 
 
 def _check_writes(calls: list[str], steps: list[dict[str, Any]]) -> None:

@@ -31,6 +31,12 @@ WRONG = {
         "", "a", "-1", "1-", "-", "1--2", "3-1", "0,", ",0", "0,,1", "0;1", "0 1", " 0", "0 ", "0x1", "1.5",
         "\u0660", "\uff10", "99999", "8192", "0-8192", "nan", "1e3", "+1", "0-1-2", "all", "0\n",
     ],
+    "--device": [
+        "", " ", ":", "fuse", "dev/fuse", "/", "/dev/fuse:", "/dev/fuse:x", "/dev/fuse:rr", "/dev/fuse:rwx",
+        "/dev/fuse::r", "/dev/fuse:/dev/x:", "/dev/fuse:/dev/x:r:w", "/dev/fuse:/dev/x:/dev/y", "/dev/fuse:r:/dev/x",
+        "/dev/../x", "/dev/fuse:/../x", "/dev/fuse:/", "/dev/fuse:/proc/x", "/dev/fuse:/sys", "/dev/fuse:RW",
+        "/dev/fuse:rw ", "/dev/fuse:./x", "/dev/no-such-device", "/etc/passwd", "/dev/null", "/dev/fuse:/dev/pts/1",
+    ],
     "--device-write-bps": [
         "", "/", "/tmp", ":", ":1m", "/:", "/:0", "/:-1", "/:nan", "/:1e3", "/:abc", "/:1q", "/:0x10", "/:\u0665",
         "/:\uff15", "/:1_0", "/: 1", "/:1 ", "/:+1", "/:1.5.5", "/:99999999999999999999", "/:16e", "/:1%",

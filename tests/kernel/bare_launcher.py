@@ -16,14 +16,13 @@ from sandbox.init import wire
 from sandbox.steps import Arg, Phase, Step
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x0002_0000, 0x1000_0000, 0x2000_0000
-MS_REC, MS_PRIVATE = 0x4000, 0x4_0000
 PATIENCE = 20.0
 """Seconds until a test that waits for an event fails."""
 
 ENTER: tuple[tuple[Arg, ...], ...] = (
     ("clone3", CLONE_NEWPID | CLONE_NEWNS),
-    ("mount", "", "/", "", MS_REC | MS_PRIVATE, ""),
-    ("mount", "proc", "/proc", "proc", 0, ""),
+    ("private",),
+    ("mount", "proc", "/proc", 0, ""),
 )
 SIGNALS: tuple[tuple[Arg, ...], ...] = (("reset_signals",),)
 
@@ -72,6 +71,7 @@ class Run:
         self.go_on, go = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         plan_fd = os.memfd_create("plan")
         os.write(plan_fd, data)
+        self.control.send(b"plan")
         wanted = {**{n: fd for n, fd in enumerate(stdio) if fd >= 0},
                   3: plan_fd, 4: control.fileno(), 5: go.fileno(), 6: self.go_on.fileno()}
         copies = {n: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 30) for n, fd in wanted.items()}
@@ -85,6 +85,8 @@ class Run:
         self.pidfd = os.pidfd_open(self.pid)
         self.workload = -1
         """pidfd of the workload, once it has started."""
+        self.network = -1
+        """The network namespace of the holder, or the listener of a filter, once it is told."""
         self.records: list[list[str]] = []
 
     def go(self, *fds: int) -> None:
@@ -100,8 +102,10 @@ class Run:
         data, fds, _, _ = socket.recv_fds(self.control, 8192, 1)
         if not data:
             return []
-        if fds:
+        if fds and data.startswith(b"started "):
             self.workload = fds[0]
+        elif fds:
+            self.network = fds[0]
         self.records.append(os.fsdecode(data).split(" "))
         return self.records[-1]
 
@@ -137,8 +141,9 @@ class Run:
 
     def record(self, kind: str) -> list[str]:
         """What the only record of this kind says."""
-        (found,) = [record[1:] for record in self.records if record[0] == kind]
-        return found
+        found = [record[1:] for record in self.records if record[0] == kind]
+        assert len(found) == 1, f"not one {kind} among {self.records}"
+        return found[0]
 
     def exit_code(self) -> int:
         """The workload's: negative for a signal."""
@@ -150,7 +155,7 @@ class Run:
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         with suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
-        for fd in (self.pidfd, self.workload):
+        for fd in (self.pidfd, self.workload, self.network):
             if fd >= 0:
                 os.close(fd)
         self.control.close()

@@ -10,11 +10,10 @@ import errno
 import fcntl
 import os
 import pty
-import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -24,8 +23,6 @@ from bare_launcher import (
     CLONE_NEWPID,
     CLONE_NEWUSER,
     ENTER,
-    MS_PRIVATE,
-    MS_REC,
     SIGNALS,
     Run,
     children,
@@ -36,7 +33,7 @@ from bare_launcher import (
     wait_gone,
 )
 
-from sandbox.init import build, wire
+from sandbox.init import wire
 from sandbox.steps import Arg, Step
 
 pytestmark = pytest.mark.requires("root")
@@ -44,72 +41,6 @@ pytestmark = pytest.mark.requires("root")
 SLEEP = ("/bin/sleep", "1000")
 TERM = int(signal.SIGTERM)
 Start = Callable[..., Run]
-
-
-COMPILED = pytest.mark.requires("cc")
-
-
-@pytest.fixture(scope="session", params=["shipped", pytest.param("libc", marks=COMPILED),
-                                         pytest.param("sanitized", marks=COMPILED)])
-def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("init") / f"sandbox-init-{request.param}"
-    if request.param == "shipped":
-        if shutil.which("cc") is None:
-            return build.DIRECTORY / "sandbox-init"
-        build.build(target)
-    elif request.param == "libc":
-        build.compile_to(target, build.PROGRAM, (*build.SMALL, *build.HARDENED, *build.DYNAMIC))
-    else:
-        build.compile_to(target, build.PROGRAM, build.SANITIZED)
-    return target
-
-
-@pytest.fixture
-def start(program: Path, tmp_path: Path) -> Iterator[Start]:
-    """Start sandbox-init with a plan; at the end nothing may live, and no sanitizer may have complained."""
-    runs: list[Run] = []
-    complaints = tmp_path / "sanitizer"
-    options = f"log_path={complaints}:detect_leaks=0:exitcode=99:abort_on_error=0:print_stacktrace=1"
-    env = {"ASAN_OPTIONS": options, "UBSAN_OPTIONS": options}
-
-    def start(steps: Sequence[Step], *, stdio: Sequence[int] = (0, 1, 2)) -> Run:
-        runs.append(Run(program, wire.encode(list(enumerate(steps, 1))), stdio=stdio, env=env))
-        return runs[-1]
-
-    yield start
-    for run in runs:
-        run.close()
-    assert not [path.read_text() for path in tmp_path.glob("sanitizer*")]
-
-
-@pytest.fixture
-def run(start: Start) -> Callable[..., Run]:
-    """Run a plan from the start to the end."""
-
-    def run(steps: Sequence[Step], *fds: int, stdio: Sequence[int] = (0, 1, 2)) -> Run:
-        one = start(steps, stdio=stdio)
-        one.go(*fds)
-        assert one.finish() == 0
-        return one
-
-    return run
-
-
-@pytest.fixture
-def output(start: Start) -> Callable[..., str]:
-    """What the workload of a plan writes to stdout. The stream must end with the workload, the guard still there."""
-
-    def output(steps: Sequence[Step], *fds: int, stderr: int = 2) -> str:
-        with pipe() as (reader, writer):
-            one = start(steps, stdio=(0, writer.fileno(), stderr))
-            writer.close()
-            one.go(*fds)
-            text = reader.readall().decode()
-        assert one.finish() == 0
-        assert one.exit_code() == 0, one.records
-        return text
-
-    return output
 
 
 @contextmanager
@@ -222,7 +153,7 @@ def test_exec_goes_on_to_the_next_candidate(run: Callable[..., Run], tmp_path: P
 
 
 @pytest.mark.parametrize(("op", "args", "where", "error"), [
-    ("mount", ("proc", "/no/such", "proc", 0, ""), "init", errno.ENOENT),
+    ("mount", ("nonsense", "/tmp", 0, ""), "init", errno.ENODEV),
     ("chdir", ("/no/such",), "workload", errno.ENOENT),
     ("rlimit", (7, 10, 5), "workload", errno.EINVAL),
     ("join", (0,), "workload", errno.EBADF),
@@ -342,7 +273,7 @@ def test_a_terminal_becomes_the_controlling_one(run: Callable[..., Run]) -> None
 
 def test_mounts_stay_inside(output: Callable[..., str], tmp_path: Path) -> None:
     before = Path("/proc/self/mountinfo").read_text()
-    mount: tuple[Arg, ...] = ("mount", "inside", str(tmp_path), "tmpfs", 0, "size=64k")
+    mount: tuple[Arg, ...] = ("mount", "tmpfs", str(tmp_path), 0, "size=64k")
     assert str(tmp_path) in output(plan(shell("cat /proc/self/mounts"), enter=(*ENTER, mount)))
     assert Path("/proc/self/mountinfo").read_text() == before
 
@@ -350,7 +281,7 @@ def test_mounts_stay_inside(output: Callable[..., str], tmp_path: Path) -> None:
 def test_id_maps_are_written_before_the_init_goes_on(output: Callable[..., str]) -> None:
     enter: list[tuple[Arg, ...]] = [
         ("clone3", CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUSER), ("id_map", "deny", "1000 0 1", "2000 0 1"),
-        ("mount", "", "/", "", MS_REC | MS_PRIVATE, ""), ("mount", "proc", "/proc", "proc", 0, "")]
+        ("private",), ("mount", "proc", "/proc", 0, "")]
     text = output(plan(shell("id -u; id -g; cat /proc/self/setgroups"), enter=enter))
     assert text.split() == ["1000", "2000", "deny"]
 
@@ -360,6 +291,61 @@ def test_a_bad_id_map_is_named_and_the_init_ends(run: Callable[..., Run]) -> Non
     one = run(plan(("/bin/true",), enter=enter))
     assert one.record("failed") == ["3", str(errno.EINVAL), "guard"]
     assert "ready" not in one.kinds()
+
+
+MAPPER = """#!/bin/sh
+file=${0##*/new}; file=${file%map}_map; pid=$1; shift
+echo "$@" >/proc/$pid/$file
+"""
+"""What newuidmap and newgidmap do, for root, who needs no leave."""
+
+
+def mapper(directory: Path, name: str, script: str = MAPPER) -> str:
+    path = directory / name
+    path.write_text(script)
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_tools_write_the_id_maps(output: Callable[..., str], tmp_path: Path) -> None:
+    """By the real pid, before the init goes on; setgroups(2) is left alone."""
+    enter: list[tuple[Arg, ...]] = [
+        ("clone3", CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUSER),
+        ("new_id_map", (mapper(tmp_path, "newuidmap"), "{init}", "1000", "0", "1"),
+         (mapper(tmp_path, "newgidmap"), "{init}", "2000", "0", "1")),
+        ("private",), ("mount", "proc", "/proc", 0, "")]
+    text = output(plan(shell("id -u; id -g; cat /proc/self/setgroups"), enter=enter))
+    assert text.split() == ["1000", "2000", "allow"]
+
+
+@pytest.mark.parametrize(("script", "words"), [
+    ("#!/bin/sh\necho no, not you >&2\necho more >&2\nexit 1\n", ["0", "guard", "no,", "not", "you"]),
+    ("#!/bin/sh\nhead -c 100000 /dev/zero | tr '\\0' x >&2\nexit 1\n", ["0", "guard", "x" * 255]),
+    ("#!/bin/sh\nexit 1\n", [str(errno.ECHILD), "guard"]),
+    ("#!/bin/sh\nkill -9 $$\n", [str(errno.ECHILD), "guard"])])
+def test_a_tool_that_fails_is_heard(run: Callable[..., Run], tmp_path: Path, script: str, words: list[str]) -> None:
+    tool = mapper(tmp_path, "newuidmap", script)
+    one = run(plan(("/bin/true",), enter=[("clone3", CLONE_NEWPID | CLONE_NEWUSER),
+                                          ("new_id_map", (tool, "{init}"), (tool, "{init}"))]))
+    assert one.record("failed") == ["3", *words]
+    assert "ready" not in one.kinds()
+
+
+@pytest.mark.parametrize("argvs", [((), ()), (("/bin/true",), ("/bin/true",))])
+def test_a_tool_without_a_place_for_the_pid_is_refused(run: Callable[..., Run], argvs: tuple[Arg, Arg]) -> None:
+    one = run(plan(("/bin/true",), enter=[("clone3", CLONE_NEWPID | CLONE_NEWUSER), ("new_id_map", *argvs)]))
+    assert one.record("failed") == ["3", str(errno.EINVAL), "guard"]
+
+
+def test_streams_are_given(start: Start) -> None:
+    """The pipes that are named, and no others."""
+    with pipe() as (reader, writer), pipe() as (other, kept):
+        one = start(plan(("/bin/true",), enter=[*ENTER, ("give_streams", 5, 6, 1)]),
+                    stdio=(0, writer.fileno(), kept.fileno()))
+        one.go()
+        assert one.finish() == 0
+        found = [(os.fstat(end.fileno()).st_uid, os.fstat(end.fileno()).st_gid) for end in (reader, other)]
+    assert found == [(5, 6), (0, 0)]
 
 
 # --- pid 1

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bare_launcher import children
 
 import sandbox
 from sandbox.box import Sandbox
 from sandbox.errors import CgroupError, ExecError, SandboxError, SpecError, StepError
 from sandbox.host import probe
+from sandbox.launch import Guard
 from sandbox.launcher import run, run_async
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes cgroups: needs root")
@@ -53,6 +55,17 @@ def test_a_running_sandbox_keeps_its_name(name: str) -> None:
         assert process.poll() is None
         process.kill()
         assert process.wait() == 137
+
+
+def test_a_plan_that_cannot_be_made_leaves_no_process() -> None:
+    def fail() -> bytes:
+        assert children(os.getpid()) != before
+        raise SpecError("no such plan")
+
+    before = children(os.getpid())
+    with pytest.raises(SpecError, match="no such plan"):
+        Guard(fail, (None, None, None))
+    assert children(os.getpid()) == before
 
 
 def test_a_step_that_fails_inside_is_named(name: str) -> None:

@@ -69,6 +69,12 @@ def test_a_reload_changes_nothing(found: dict[str, Any], driver: str) -> None:
     assert all(one["before"] == one["after"] is not None for one in reload["files"])
 
 
+def test_the_isolation_is_the_same_under_every_driver(found: dict[str, Any]) -> None:
+    made = [column["isolation"] for column in found["columns"].values()]
+    assert made[0]["steps"] > 50
+    assert all(one == made[0] for one in made)
+
+
 def test_launches_were_timed(found: dict[str, Any]) -> None:
     seconds = {driver: {one["name"]: one["seconds"] for one in column["phases"]}
                for driver, column in found["columns"].items()}

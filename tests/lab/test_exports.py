@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Iterable, Iterator
 
 import pytest
 from labs import Lab
+
+from sandbox.isolation.namespaces import BASE
 
 pytestmark = pytest.mark.tools
 TOOLS = ("systemd-run", "unit", "docker", "podman", "oci")
@@ -82,7 +85,8 @@ def _exports(lab: Lab, names: Iterable[str], argv: list[str], cases: dict[str, d
              ) -> dict[str, dict[str, str]]:
     """Texts by case and tool, for the lab's kernel."""
     asked = json.dumps([list(names), argv, cases]).encode()
-    done = lab.run("python3", "-c", EXPORT, input=asked, stdin=None)
+    # A container lab has this machine's programs, the interpreter that runs the tests among them.
+    done = lab.run("python3" if lab.engine == "vm" else sys.executable, "-c", EXPORT, input=asked, stdin=None)
     assert done.returncode == 0, done.stderr.decode()
     texts: dict[str, dict[str, str]] = json.loads(done.stdout)
     return texts
@@ -103,7 +107,9 @@ def _run(lab: Lab, name: str, text: str, *, runtime: str = "crun") -> str:
         return lab.sh(f"cat >/run/systemd/system/exported.service <<'END'\n{text}END\n"
                       "systemctl daemon-reload; systemctl start --wait exported; cat /tmp/out")
     assert name == "oci"
-    return _piped(lab, f"mkdir -p /tmp/oci/rootfs; cat >/tmp/oci/config.json <<'END'\n{text}END\n"
+    # Root inside is another id outside, and makes the places for mounts.
+    return _piped(lab, f"rm -rf /tmp/oci; mkdir -p /tmp/oci/rootfs; chown {BASE}:{BASE} /tmp/oci/rootfs; "
+                       f"cat >/tmp/oci/config.json <<'END'\n{text}END\n"
                        f"{runtime} run -b /tmp/oci oci")
 
 
@@ -192,3 +198,68 @@ def test_quoting_of_bytes_that_are_no_text(machine: Lab) -> None:
         text = _export(machine, name, argv, {})
         shown = _run(machine, name, f"bash -c {shlex.quote(text)}" if name == "systemd-run" else text)
         assert shown.split() == ["61", "ff", "62", "01"]
+
+
+# -- isolation
+
+LOOK = """
+while read -r name value; do case $name in NoNewPrivs:|CapBnd:|CapEff:|Seccomp:) echo "$name $value";; esac
+done </proc/self/status
+while read -r name rest; do case $name in *:*) echo "device ${name%%:*}";; esac; done </proc/net/dev
+for place in / /etc /tmp /run /mnt; do
+    if (: >"$place/written") 2>/dev/null; then echo "writes $place"; else echo "cannot write $place"; fi
+done
+read -r line </mnt/file; echo "file $line"
+read -r line </proc/sys/kernel/hostname; echo "host $line"
+ulimit -c
+"""
+SEEN = ["CapEff: 0000000000000000", "CapBnd: 0000000000000000", "NoNewPrivs: 1", "Seccomp: 2", "device lo",
+        "cannot write /", "cannot write /etc", "writes /tmp", "writes /run", "cannot write /mnt", "file shown"]
+SHARE = "mkdir -p /srv/shared; echo shown >/srv/shared/file"
+WISHES: dict[str, object] = {"volume": ["/srv/shared:/mnt:ro"], "hostname": "box"}
+
+
+def _looks(lab: Lab, name: str, **more: object) -> list[str]:
+    lab.sh(SHARE)
+    return _run(lab, name, _export(lab, name, ["/bin/sh", "-c", LOOK], WISHES | more)).splitlines()
+
+
+@pytest.mark.parametrize("name", ["unit", "docker", "podman", "oci"])
+def test_isolation_arrives(machine: Lab, name: str) -> None:
+    # A service has no host name of its own, as the translation says.
+    host = machine.out("hostname") if name == "unit" else "box"
+    assert _looks(machine, name) == [*SEEN, f"host {host}", "0"]
+
+
+def test_isolation_arrives_in_a_service(machine: Lab) -> None:
+    assert _looks(machine, "systemd-run", unit_type="service")[:len(SEEN)] == SEEN
+
+
+@pytest.mark.parametrize("name", ["unit", "docker", "podman", "oci"])
+def test_openings_arrive(machine: Lab, name: str) -> None:
+    machine.sh("ip link show shown0 >/dev/null 2>&1 || ip link add shown0 type veth peer name shown1")
+    shown = _looks(machine, name, network="host", cap_add=["net_raw"], hostname=None, uts="host",
+                   volume=["/srv/shared:/mnt"], security_opt=["seccomp=unconfined"])
+    # Root of a user namespace is nobody to the owner of the volume.
+    volume = "cannot write /mnt" if name == "oci" else "writes /mnt"
+    assert {"CapEff: 0000000000002000", "CapBnd: 0000000000002000", "file shown", volume,
+            f"host {machine.out('hostname')}", "device shown0"} <= {*shown}
+
+
+@pytest.fixture(scope="module")
+def contained() -> Iterator[Lab]:
+    """systemd 252 on cgroup v1, which has no PrivatePIDs=."""
+    lab = Lab("container")
+    try:
+        yield lab
+    finally:
+        lab.down()
+
+
+def test_isolation_arrives_with_an_older_systemd(contained: Lab) -> None:
+    host = contained.out("hostname")
+    assert _looks(contained, "unit") == [*SEEN, f"host {host}", "0"]
+    assert _looks(contained, "systemd-run", unit_type="service") == [*SEEN, f"host {host}", "0"]
+    opened = _looks(contained, "unit", network="host", cap_add=["net_raw"], volume=["/srv/shared:/mnt"],
+                    security_opt=["seccomp=unconfined"])
+    assert {"CapEff: 0000000000002000", "CapBnd: 0000000000002000", "writes /mnt"} <= {*opened}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 
@@ -56,6 +57,10 @@ def test_bookworm(boot: Callable[[str], Lab], image: str, mode: str) -> None:
     group = lab.sh("systemd-run -q --scope -p MemoryMax=32M cat /proc/self/cgroup")
     assert (":memory:/system.slice/run-" in group) == (mode != "v2")
     assert f"Cgroup Mode: {mode}" in lab.out("sandbox", "info")
+    if mode == "v1":
+        tagged = lab.out("sandbox", "run", "--cgroupns", "host", "--cgroup-conf", "net_cls.classid=1048577",
+                         "--cgroup-conf", "net_prio.ifpriomap=lo 5", "--", "cat", "/proc/self/cgroup")
+        assert re.search(r":net_cls,net_prio:.*/sandbox-\w+$", tagged, re.MULTILINE)
 
 
 def test_a_machine_without_systemd() -> None:

@@ -16,7 +16,8 @@ from sandbox_cli import bench as command
 
 from sandbox.drivers import get
 from sandbox.errors import SandboxError, SpecError, StepError
-from sandbox.host import Hierarchy, Host, Manager
+from sandbox.facts import Hierarchy, Manager, Node, Place
+from sandbox.host import Host
 from sandbox.options import make_spec
 from sandbox.report import StepReport
 from sandbox.steps import Phase, Where
@@ -115,10 +116,14 @@ def test_steps_are_counted_to_their_phase():
                                    ("exec", 0), ("wait", 0), ("teardown", 0)]
 
 
-@pytest.mark.parametrize("host", [V1, V2])
+@pytest.mark.parametrize("host", [V1, V2, V2._replace(userns=True, ids=True), V2._replace(uid=1000, userns=True)])
 @pytest.mark.parametrize("wishes", [wishes for name, wishes in COLUMNS.items() if name != "none"])
 def test_every_step_of_a_plan_has_a_phase(host, wishes):
-    spec = make_spec(["true"], **bench.DEFAULT_LIMITS, cpu_burst=1000, **wishes)
+    if host.uid == 0:
+        wishes = {**wishes, "network": "veth", "publish": ["80:80"], "net_rate": "1mbit", "net_delay": "1ms"}
+    host = host._replace(nodes=(Node("/dev/fuse", "c", 10, 229, 0o600, 0, 0),),
+                         places=(Place("/dev/fuse", "file", "/dev/fuse"),))
+    spec = make_spec(["true"], **bench.DEFAULT_LIMITS, cpu_burst=1000, device="/dev/fuse", **wishes)
     plan = get(spec.driver).compile(spec, host._replace(systemd_running=True, manager=V2.manager), name="box")
     ops = {one.op for one in plan.steps if one.where is Where.HOST and one.phase is not Phase.CLEANUP}
     assert ops

@@ -44,7 +44,7 @@ def column(driver: str, **wishes: object) -> Column:
     spec = replace(make_spec(["true"], best_effort=True, **wishes), driver=driver)
     plan, _ = compile_plan(spec, HOST, name="x")
     return Column(driver=driver, wishes=compare_plan.wishes(plan), besides=compare_plan.besides(plan),
-                  reach=compare_plan.reach(plan), notes=plan.notes)
+                  reach=compare_plan.reach(plan), isolation=compare_plan.isolation(plan, spec), notes=plan.notes)
 
 
 def comparison(*columns: Column, ran: bool = False) -> Comparison:
@@ -138,6 +138,25 @@ def test_file_only_is_said() -> None:
     told = rows(found, "What is told")
     assert told["--cpu-burst 5000"].mark == "same"
     assert all(cell.startswith("cpu.max.burst = 5000") for cell in told["--cpu-burst 5000"].cells)
+
+
+def test_isolation_is_one_row_and_the_same(compiled: Comparison) -> None:
+    row = rows(compiled, "isolated")["isolation"]
+    assert row.mark == "same"
+    assert "sandbox-init" in row.why
+    assert len({*row.cells}) == 1
+    opened = column("cgroupfs", network="host", cap_add=["net_raw"]).isolation
+    closed = compiled.columns[0].isolation
+    assert opened and closed
+    assert opened.score > closed.score
+    service = column("systemd", unit_type="service").isolation
+    assert service == column("none").isolation
+
+
+def test_isolation_that_is_not_the_same_is_seen(compiled: Comparison) -> None:
+    other = compiled.columns[1]._replace(isolation=column("systemd", pid="host").isolation)
+    row = rows(comparison(compiled.columns[0], other), "isolated")["isolation"]
+    assert (row.mark, row.why) == ("different", "")
 
 
 def test_how_it_is_reached(compiled: Comparison) -> None:

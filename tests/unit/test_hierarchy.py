@@ -12,7 +12,7 @@ import pytest
 
 from sandbox.cgroup.hierarchy import Mount, find
 from sandbox.cgroup.names import file_names
-from sandbox.host import Hierarchy
+from sandbox.facts import Hierarchy
 
 V2_LINE = "30 24 0:26 {root} /sys/fs/cgroup {flags} shared:4 - cgroup2 cgroup2 rw,nsdelegate"
 TMPFS_LINE = "30 24 0:26 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755"

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.errors import SpecError
-from sandbox.host import Disk, Hierarchy, Host, from_json, to_json
+from sandbox.facts import Disk, Hierarchy
+from sandbox.host import Host, from_json, to_json
 from sandbox.teach.info import text
 
 SAVED = sorted((Path(__file__).parent / "hosts").glob("*.json"))

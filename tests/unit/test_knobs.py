@@ -17,7 +17,7 @@ from sandbox.knobs import (
     shares_from_weight,
     weight_from_shares,
 )
-from sandbox.spec import UNLIMITED
+from sandbox.records import UNLIMITED
 
 VALUES: dict[str, list[Any]] = {
     "cpus": [(50000, 100000), (UNLIMITED, 100000), (1000, 1000000)],

@@ -11,7 +11,8 @@ import pytest
 from sandbox.errors import SpecError
 from sandbox.identity import DEFAULT_PATH, environment, lookup
 from sandbox.options import TABLE, find, make_spec
-from sandbox.spec import UNLIMITED, DeviceRate, FileValue, Hugetlb, Limits, Percent, Spec, Ulimit, User
+from sandbox.records import UNLIMITED, DeviceRate, FileValue, Hugetlb, Percent, Ulimit, User
+from sandbox.spec import Limits, Spec
 
 
 def limits(**wishes):
@@ -29,7 +30,7 @@ def refused(**wishes):
 
 
 def test_every_field_has_an_option():
-    wanted = {field.name for field in fields(Limits)} | {field.name for field in fields(Spec)} | {"env_file"}
+    wanted = {field.name for field in fields(Limits)} | {field.name for field in fields(Spec)} | {"env_file", "mount"}
     assert {option.name for option in TABLE} == wanted - {"argv", "limits"}
 
 
@@ -54,7 +55,8 @@ def test_values_of_the_spec_are_taken_as_they_are(value):
     {"timeout": -0.0}, {"timeout": float("inf")}, {"pids_limit": 0}, {"pids_limit": 4194305}, {"cpu_period": 999},
     {"cpu_quota": 999}, {"cpu_weight": 10001}, {"cpu_shares": 1}, {"io_weight": 0}, {"blkio_weight": 9},
     {"memory_swappiness": 101}, {"oom_group": 1}, {"oom_group": "yes"}, {"stop_signal": 99}, {"user": ""},
-    {"cwd": ""}, {"cwd": "a\0b"}, {"cgroup_parent": "/a/../b"}, {"name": "a/b"}, {"ulimit": [None]}])
+    {"cwd": ""}, {"cwd": "a\0b"}, {"seccomp_log": "yes"}, {"seccomp_log": 1},
+    {"cgroup_parent": "/a/../b"}, {"name": "a/b"}, {"ulimit": [None]}])
 def test_values_out_of_range_are_refused_whatever_their_type(wishes):
     error = refused(**wishes)
     assert find(next(iter(wishes))).flag in error.message
@@ -137,6 +139,7 @@ def test_the_command_is_a_list():
 
 def test_contradictions_are_refused():
     assert "--cpu-quota" in refused(cpus=1, cpu_quota=5000).message
+    assert "--seccomp-log" in refused(seccomp_log=True, security_opt="seccomp=unconfined").message
 
 
 def test_signals_of_the_signal_module():
@@ -201,3 +204,24 @@ def test_the_users_own_variables_follow():
     assert dict(environment(caller, user=named)) == {"PATH": "/bin", "HOME": "/games", "USER": "games",
                                                      "LOGNAME": "games"}
     assert dict(environment(caller, user=User(uid=5, gid=5))) == {"PATH": "/bin", "HOME": "/"}
+
+
+def test_the_same_wishes_once_more() -> None:
+    """They are not read again, but what looks alike is not the same, and what has changed meanwhile is seen."""
+    assert make_spec(["work"], overlay=True, cpus=1) == make_spec(["work"], overlay=True, cpus=1)
+    with pytest.raises(SpecError, match="--overlay: 1 is not true or false"):
+        make_spec(["work"], overlay=1, cpus=1)
+    with pytest.raises(SpecError, match="--cpus: True is not a value"):
+        make_spec(["work"], overlay=True, cpus=True)
+    volumes = ["/a:/b"]
+    first = make_spec(["work"], volume=volumes)
+    volumes.append("/c:/d")
+    assert (len(first.volume), len(make_spec(["work"], volume=volumes).volume)) == (1, 2)
+    tmpfs = "type=tmpfs,target=/x"
+    assert make_spec(["work"], mount=tmpfs) == make_spec(["work"], mount=tmpfs)
+
+
+def test_the_environment_is_always_the_present_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for word in ("one", "two"):
+        monkeypatch.setenv("TOKEN", word)
+        assert dict(make_spec(["work"], env="TOKEN").env)["TOKEN"] == word

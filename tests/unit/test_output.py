@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 
 from sandbox.errors import SandboxError, SpecError
-from sandbox.output import check_target, write_text
+from sandbox.output import Target
 
 
 @pytest.mark.parametrize("flag", ["--json", "--html"])
 @pytest.mark.parametrize("path", ["/nowhere/report", os.devnull, "/"])
 def test_what_could_not_be_written_is_refused_by_the_name_of_its_flag(path: str, flag: str) -> None:
     with pytest.raises(SpecError, match=f"^{flag}: ") as caught:
-        check_target(path, flag)
+        Target(path, flag)
     assert caught.value.field == flag[2:]
 
 
 def test_a_file_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     path.write_text("a longer text that was there before")
-    write_text(str(path), "größer", "--html")
+    Target(str(path), "--html").write("größer")
     assert path.read_bytes() == "größer".encode()
 
 
@@ -31,7 +31,7 @@ def test_a_planted_symlink_is_replaced(tmp_path: Path) -> None:
     victim, path = tmp_path / "victim", tmp_path / "report.json"
     victim.write_text("precious")
     path.symlink_to(victim)
-    write_text(str(path), "text", "--json")
+    Target(str(path), "--json").write("text")
     assert victim.read_text() == "precious"
     assert not path.is_symlink()
     assert path.read_text() == "text"
@@ -45,8 +45,20 @@ def test_a_write_that_fails_midway_leaves_all_as_it_was(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (4, hard))  # Python ignores SIGXFSZ, so write(2) fails with EFBIG
     try:
         with pytest.raises(SandboxError, match=r"^--json: cannot write .*/report\.json: File too large"):
-            write_text(str(path), "afterwards", "--json")
+            Target(str(path), "--json").write("afterwards")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == ["report.json"]
+
+
+def test_a_symlink_in_place_of_the_directory_is_not_followed(tmp_path: Path) -> None:
+    wanted, elsewhere = tmp_path / "wanted", tmp_path / "elsewhere"
+    wanted.mkdir()
+    elsewhere.mkdir()
+    target = Target(str(wanted / "report.json"), "--json")
+    wanted.rename(tmp_path / "moved")
+    wanted.symlink_to(elsewhere)
+    target.write("text")
+    assert (tmp_path / "moved" / "report.json").read_text() == "text"
+    assert not os.listdir(elsewhere)

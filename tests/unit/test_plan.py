@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from sandbox.box import compile_plan
+from sandbox.draft import Draft
 from sandbox.drivers import choose, get
 from sandbox.errors import DriverUnavailable, SpecError
-from sandbox.host import Disk, Host, from_json
+from sandbox.facts import Disk, Node, Place
+from sandbox.host import Host, from_json
 from sandbox.init import wire
 from sandbox.options import make_spec
 from sandbox.spec import Spec
@@ -63,6 +65,48 @@ def test_golden(name: str, host: str, way: str) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(text)
     assert text == golden.read_text(), f"review the change, then run UPDATE_GOLDEN=1 pytest {__file__}"
+
+
+@pytest.mark.parametrize(("host", "way"), [(host, way) for host, machine in HOSTS.items() for way in WAYS
+                                           if way == "auto" or machine.systemd_running])
+@pytest.mark.parametrize("name", [*SPECS, "devices"])
+def test_a_plan_with_a_new_name_is_the_plan_for_that_name(name: str, host: str, way: str) -> None:
+    machine = with_disks(HOSTS[host])._replace(nodes=(Node("/dev/fuse", "c", 10, 229, 0o666, 0, 0),),
+                                               places=(Place("/dev/fuse", "file", "/dev/fuse"),))
+    wish = SPECS[name] if name in SPECS else spec(device=["/dev/fuse"], network="host", timeout="1")
+    wish = replace(wish, **({"driver": way} | WAYS[way]))
+    first, second = compile_plan(wish, machine), compile_plan(wish, machine)
+    assert first[0].name != second[0].name
+    for plan, reason in (first, second):
+        assert (plan, reason) == compile_plan(wish, machine, name=plan.name)
+
+
+@pytest.fixture
+def ready() -> Draft:
+    wish, machine = SPECS["limits"], with_disks(HOSTS["debian13-v2"])
+    draft = Draft(get("cgroupfs").compile(wish, machine, name="0123456789"))
+    draft.prepare()
+    return draft
+
+
+def test_a_plan_that_is_ready_is_taken_once(ready: Draft) -> None:
+    wish, machine = SPECS["limits"], with_disks(HOSTS["debian13-v2"])
+    first, second = ready.next(), ready.next()
+    assert len({"0123456789", first.name, second.name}) == 3
+    for plan in (first, second):
+        assert plan == get("cgroupfs").compile(wish, machine, name=plan.name)
+
+
+def test_a_fork_takes_no_plan_that_its_parent_has_ready(ready: Draft) -> None:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, ready.next().name.encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with open(reader, encoding="ascii") as pipe:
+        assert ready.next().name != pipe.read() != ""
 
 
 @pytest.mark.parametrize("driver", ["cgroupfs", "none"])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sandbox import units
 from sandbox.errors import SpecError
-from sandbox.spec import UNLIMITED, Percent
+from sandbox.records import UNLIMITED, Percent
 
 MALFORMED = ["", " ", "-", "+5", "-5", "--5", "1e3", "1E3", "0x10", "0b1", "0o7", "1_000", "1'000", " 64", "64 ",
              "64\n", "\t64", "\u0666\u0664", "\uff16\uff14", "6\xb2", "nan", "NaN", "inf", "-inf", "1..5", ".5", "1.",

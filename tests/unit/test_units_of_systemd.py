@@ -10,7 +10,8 @@ from sandbox.drivers import choose
 from sandbox.drivers.properties import INFINITY, properties, rounded
 from sandbox.drivers.unit import placed, slice_path
 from sandbox.errors import DriverUnavailable, SpecError
-from sandbox.host import Disk, Hierarchy, Host, Manager, Property, from_json, to_json
+from sandbox.facts import Disk, Hierarchy, Manager, Property
+from sandbox.host import Host, from_json, to_json
 from sandbox.options import make_spec
 from sandbox.spec import Spec
 from sandbox.wishes import Wish, wishes

@@ -22,7 +22,8 @@ LETTERS = {"g": Where.GUARD, "i": Where.INIT, "w": Where.WORKLOAD}
 numbers = st.integers(-(1 << 63), (1 << 63) - 1)
 # Whatever a file name or an argument may be: any bytes but NUL.
 texts = st.binary(max_size=60).map(lambda data: data.replace(b"\0", b"").decode("utf-8", "surrogateescape"))
-values: dict[str, st.SearchStrategy[Arg]] = {"i": numbers, "s": texts, "l": st.lists(texts, max_size=5).map(tuple)}
+values: dict[str, st.SearchStrategy[Arg]] = {"i": numbers, "s": texts, "l": st.lists(texts, max_size=5).map(tuple),
+                                             "b": st.binary(max_size=60)}
 
 
 @st.composite
@@ -68,6 +69,8 @@ def expected(plan: list[tuple[int, Step]]) -> Iterator[str]:
         for arg in one.args:
             if isinstance(arg, int):
                 yield f"i {arg}"
+            elif isinstance(arg, bytes):
+                yield f"b x{arg.hex()}"
             else:
                 listed = (arg,) if isinstance(arg, str) else arg
                 letter = "s" if isinstance(arg, str) else "l"
@@ -89,6 +92,12 @@ def test_long_texts_and_lists_arrive_whole(dump: Dump) -> None:
 def test_many_small_things_fit_into_the_room(dump: Dump) -> None:
     """The worst that the format has: empty lists, and steps without arguments."""
     plan = [*((i, step("execve", (), (), ())) for i in range(1, 1000)), *((i, step("setsid")) for i in range(1, 1000))]
+    assert dump(wire.encode(plan)) == list(expected(plan))
+
+
+def test_bytes_are_any_bytes(dump: Dump) -> None:
+    """No end is read from them, no NUL is refused, and many of them fit into the room too."""
+    plan = [(i, step("seccomp", b"\0" * (i % 3), 0)) for i in range(1, 1000)]
     assert dump(wire.encode(plan)) == list(expected(plan))
 
 
@@ -140,6 +149,8 @@ def test_the_example_that_the_bad_ones_are_made_of_is_good(dump: Dump) -> None:
     pytest.param(wrap(CHDIR.replace(b"w\x01", b"w\x00")), id="an argument too few"),
     pytest.param(wrap(CHDIR.replace(b"\x04\0\0\0/tmp", b"\xff\xff\xff\xff/tmp")), id="a text of four billion bytes"),
     pytest.param(wrap(b"w\x03\x01\x00" + text(b"execve") + b"l\xff\xff\xff\xff" * 3), id="lists of four billion texts"),
+    pytest.param(wrap(b"w\x02\x01\x00" + text(b"seccomp") + b"b\x09\0\0\0" + bytes(8)), id="more bytes than there are"),
+    pytest.param(wrap(b"w\x02\x01\x00" + text(b"seccomp") + b"b\xff\xff\xff\xff"), id="four billion bytes"),
     pytest.param(wrap(b"w\x01\x01\x00" + text(b"join") + b"i\0\0\0"), id="half a number"),
 ])
 def test_anything_else_is_refused(dump: Dump, data: bytes) -> None:
@@ -167,7 +178,7 @@ def test_what_the_wire_cannot_carry_is_the_users_error(plan: Step) -> None:
 
 
 def test_mutated_plans_do_not_crash_the_parser(tmp_path: Path) -> None:
-    samples: dict[str, Arg] = {"i": 7, "*": 7, "s": "/some/text", "l": ("a", "bc", "")}
+    samples: dict[str, Arg] = {"i": 7, "*": 7, "s": "/some/text", "l": ("a", "bc", ""), "b": bytes(range(16))}
     every = [step(op, *(samples[one] for one in signature))
              for op, (_, signature) in sorted(wire.OPS.items())]
     seeds = [every, [step("execve", ("/bin/true",), ("true",), ("PATH=/bin",))],

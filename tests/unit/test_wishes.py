@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox.host import Hierarchy, Host
+from sandbox.facts import Hierarchy
+from sandbox.host import Host
 from sandbox.options import make_spec
 from sandbox.steps import Unmet
 from sandbox.wishes import Wish, wishes

@@ -9,8 +9,8 @@ from ...host import Host
 from ...options import suggest
 from ...spec import Spec
 from ...steps import Plan
-from . import containers, kubernetes, oci, script, systemd
-from .values import collect
+from . import containers, isolation, kubernetes, oci, script, systemd
+from .values import collect, sort
 
 _TOOLS = {"systemd-run": systemd.command, "unit": systemd.unit, "docker": containers.docker,
           "podman": containers.podman, "oci": oci.config, "k8s": kubernetes.pod, "sh": script.shell}
@@ -42,4 +42,5 @@ def export(name: str, spec: Spec, host: Host, plan: Plan) -> Export:
                         hint=suggest(name, NAMES) or f"use one of {', '.join(NAMES)}")
     values = collect(spec, host, plan)
     text, lost = _TOOLS[name](values)
-    return Export(text=text, lost=tuple(dict.fromkeys([*values.lost, *lost])))
+    strange = sort(isolation.unknown(values, name))[1] if name != "sh" else []  # a script has every step
+    return Export(text=text, lost=tuple(dict.fromkeys([*values.lost, *lost, *strange])))

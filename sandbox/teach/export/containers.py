@@ -12,8 +12,10 @@ import signal
 from collections.abc import Iterator
 
 from ...knobs import io_weight_from_blkio, shares_from_weight, weight_from_shares
-from ...spec import UNLIMITED, Spec
+from ...records import UNLIMITED
+from ...spec import Spec
 from ...wishes import DEFAULT_PERIOD, Wish
+from . import isolation_flags
 from .quoting import shell_lines, shell_word
 from .values import (
     Lost,
@@ -68,7 +70,11 @@ def _docker(values: Values) -> Pieces:
         yield Lost(f"{flag(wish)}: docker has no flag for {file_text(wish)[0]}.")
     yield from _times(values, "docker")
     yield from _process(values)
-    yield Lost("The command runs in an image's file system, not in this one: put a name for IMAGE; variables and "
+    yield from isolation_flags.docker(values)
+    source = spec.rootfs and shell_word(values.host.absolute(spec.rootfs))
+    yield Lost(f"--rootfs: docker takes images: `tar -C {source} -c . | docker import - IMAGE`."
+               if source else
+               "The command runs in an image's file system, not in this one: put a name for IMAGE; variables and "
                "an entry point of the image add to the command.")
     yield "IMAGE " + " ".join(map(shell_word, spec.argv))
 
@@ -92,9 +98,12 @@ def _podman(values: Values) -> Pieces:
                    Lost(f"{flag(wish)}: podman passes files of cgroup v2 on, and this machine has cgroup v1."))
     yield from _times(values, "podman")
     yield from _process(values)
-    yield Lost("--rootfs /:O shows this machine's files; what the command writes goes to a layer that is thrown away, "
-               "unless a --volume says otherwise.")
-    yield "--rootfs /:O " + " ".join(map(shell_word, spec.argv))
+    yield from isolation_flags.podman(values)
+    layer = "" if spec.rootfs and not spec.overlay else ":O"
+    root = f"{values.host.absolute(spec.rootfs or '/')}{layer}"
+    if layer:
+        yield Lost(f"--rootfs {root}: the :O is a layer of podman's, which makes places for mounts in it.")
+    yield f"--rootfs {shell_word(root)} " + " ".join(map(shell_word, spec.argv))
 
 
 def _conf(wish: Wish) -> str:
@@ -102,7 +111,7 @@ def _conf(wish: Wish) -> str:
 
 
 def _start(tool: str, spec: Spec) -> Pieces:
-    yield f"{tool} run --rm {'-it' if spec.tty else '-i'} --network=host"
+    yield f"{tool} run --rm {'-it' if spec.tty else '-i'}"
     if spec.name:
         yield f"--name={spec.name}"
     if spec.slice or spec.cgroup_parent:
@@ -110,7 +119,6 @@ def _start(tool: str, spec: Spec) -> Pieces:
         yield Lost(f"{'--slice' if spec.slice else '--cgroup-parent'}: {tool} wants a slice with its systemd cgroup "
                    "driver, a path with its cgroupfs one.")
     yield Lost(f"The command is pid 1 there: signals it has no handler for are ignored; `{tool} run --init` helps.")
-    yield Lost(f"{tool} adds what sandbox leaves alone: fewer capabilities, a seccomp filter, namespaces of its own.")
 
 
 # -- limits --------------------------------------------------------------------------------------------------------

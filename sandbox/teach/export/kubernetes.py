@@ -16,9 +16,11 @@ from typing import Any
 
 from ...drivers.cgroupfs import PREFIX
 from ...knobs import weight_from_shares
-from ...spec import UNLIMITED, Spec
+from ...records import UNLIMITED
+from ...spec import Spec
 from ...units import show_bytes
 from ...wishes import DEFAULT_PERIOD, Wish
+from . import isolation_pod
 from .containers import least_shares
 from .values import Lost, Values, as_utf8, environment, file_text, flag, mangled, sort
 
@@ -69,9 +71,10 @@ def _entries(values: Values) -> Iterator[Entry | Lost]:
             yield "securityContext.supplementalGroups", groups
     if spec.limits.ulimit:
         yield Lost("--ulimit: a Pod cannot set resource limits of processes; they are the runtime's defaults.")
+    yield from isolation_pod.entries(values)
     yield from mangled(spec, "A manifest")
     yield Lost("The command runs in an image's file system, on another machine: put a name for IMAGE.")
-    yield Lost("The command is pid 1 there, with the runtime's capabilities and seccomp filter, and its own network.")
+    yield Lost("The command is pid 1 there: signals it has no handler for are ignored.")
 
 
 def _environment(spec: Spec) -> Iterator[Entry | Lost]:

@@ -12,8 +12,9 @@ from typing import Any
 
 from ...drivers.cgroupfs import PREFIX
 from ...knobs import shares_from_weight
-from ...spec import UNLIMITED
+from ...records import UNLIMITED, Ulimit
 from ...wishes import Wish
+from . import isolation, isolation_oci
 from .values import (
     Lost,
     Values,
@@ -30,25 +31,12 @@ from .values import (
 
 VERSION = "1.0.2"
 INFINITY = 2**64 - 1
-CAPABILITIES = tuple(f"CAP_{name}" for name in (
-    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW",
-    "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"))
-"""docker's default set."""
-DIRECTORIES = ("/bin", "/etc", "/home", "/lib", "/opt", "/root", "/run", "/sbin", "/srv", "/sys", "/usr", "/var")
-"""Of the machine's root; all at once cannot be done: runtimes do not pivot from ``/`` to ``/``."""
-MOUNTS = (("/tmp", "bind", ("rbind", "rw")),
-          ("/proc", "proc", ("nosuid", "noexec", "nodev")),
-          # Not the machine's own: runtimes make links and nodes in it.
-          ("/dev", "tmpfs", ("nosuid", "strictatime", "mode=755", "size=65536k")),
-          ("/dev/pts", "devpts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620")),
-          ("/dev/shm", "tmpfs", ("nosuid", "noexec", "nodev", "mode=1777", "size=65536k")))
 UNIFIED = ("cpu_weight", "cpu_idle", "cpu_burst", "memory_high", "memory_min", "oom_group", "io_weight",
            "blkio_weight_device", "cgroup_conf")
 """Limits that go into the map of raw cgroup v2 files, after all others."""
 THROTTLES = {"device_read_bps": "throttleReadBpsDevice", "device_write_bps": "throttleWriteBpsDevice",
              "device_read_iops": "throttleReadIOPSDevice", "device_write_iops": "throttleWriteIOPSDevice"}
 
-Mount = tuple[str, str, tuple[str, ...]]
 Entry = tuple[str, Any]
 """A key below ``linux.resources``, as ``memory.limit``, and its value."""
 
@@ -56,7 +44,7 @@ Entry = tuple[str, Any]
 def config(values: Values) -> tuple[str, list[str]]:
     """``config.json``."""
     entries, lost = sort(_resources(values))
-    resources: dict[str, Any] = {"devices": [{"allow": True, "access": "rwm"}]}
+    resources: dict[str, Any] = {"devices": isolation_oci.device_rules(values)}
     for key, value in entries:
         section, _, name = key.partition(".")
         place = resources.setdefault(section, {}) if name else resources
@@ -68,22 +56,14 @@ def config(values: Values) -> tuple[str, list[str]]:
     whole = {
         "ociVersion": VERSION,
         "process": dict(process),
-        "root": {"path": "rootfs", "readonly": True},
-        "mounts": [{"destination": where, "type": kind, "source": where if kind == "bind" else kind,
-                    "options": list(options)} for where, kind, options in (*_directories(values), *MOUNTS)],
+        **({"hostname": spec.hostname} if spec.hostname else {}),
+        "root": isolation_oci.root(values),
+        "mounts": list(isolation_oci.mounts(values)),
         "linux": {"cgroupsPath": f"{parent}/{PREFIX}{values.plan.name}", "resources": resources,
-                  "namespaces": [{"type": "pid"}, {"type": "mount"}]},
+                  **dict(isolation_oci.linux(values))},
     }
-    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n", [*lost, *more, *_surroundings(values)]
-
-
-def _directories(values: Values) -> list[Mount]:
-    """The machine's, with those of the command and its working directory."""
-    spec = values.spec
-    used = [f"/{path.split('/')[1]}" for path in (spec.argv[0], spec.cwd or "") if path.startswith("/")]
-    system = [*DIRECTORIES, *(["/lib64"] if values.host.machine == "x86_64" else []), *used]
-    there = {mount[0] for mount in MOUNTS} | {"/"}
-    return [(as_utf8(path), "bind", ("rbind", "ro")) for path in dict.fromkeys(system) if path not in there]
+    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n", [*lost, *more, *_surroundings(values),
+                                                                  *isolation_oci.lost(values)]
 
 
 # -- limits --------------------------------------------------------------------------------------------------------
@@ -177,10 +157,10 @@ def _process(values: Values) -> Iterator[Entry | Lost]:
     yield "cwd", as_utf8(spec.cwd or "/")
     if spec.cwd is None:
         yield Lost("process.cwd has to be absolute, and the caller's directory is not known here: give --workdir.")
-    yield "capabilities", {name: list(CAPABILITIES) for name in ("bounding", "effective", "permitted")}
-    if spec.limits.ulimit:
-        yield "rlimits", [{"type": f"RLIMIT_{rlimit(item)}", "soft": INFINITY if item.soft is None else item.soft,
-                           "hard": INFINITY if item.hard is None else item.hard} for item in spec.limits.ulimit]
+    yield from isolation_oci.process(values)
+    core = () if isolation.has_core_limit(spec) else (Ulimit("core", 0, 0),)
+    yield "rlimits", [{"type": f"RLIMIT_{rlimit(item)}", "soft": INFINITY if item.soft is None else item.soft,
+                       "hard": INFINITY if item.hard is None else item.hard} for item in (*core, *spec.limits.ulimit)]
     yield from mangled(spec, "JSON")
 
 
@@ -190,9 +170,6 @@ def _surroundings(values: Values) -> list[str]:
     lost = [
         f"cgroupsPath is for the cgroupfs manager; for --systemd-cgroup write {values.spec.slice or 'system.slice'}:"
         f"{PREFIX.rstrip('-')}:{values.plan.name}, which becomes {name}.scope.",
-        "The bundle needs an empty directory rootfs; in it the machine's own directories appear, those in mounts, and "
-        "read-only except for /tmp: runtimes refuse / itself as the root.",
-        "Root has docker's 14 capabilities instead of all.",
     ]
     if limits.timeout is not None:
         lost.append("--timeout: the specification has none; timeout(1) before the runtime ends the runtime alone.")

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 
 from ...drivers.properties import properties
 from ...drivers.unit import unit_name
-from ...host import Property
+from ...facts import Property
 from ...property import text
-from ...spec import UNLIMITED
+from ...records import UNLIMITED
 from ...unit import plain
 from ...units import show_seconds
 from ...wishes import DEFAULT_PERIOD, Wish
+from . import isolation, isolation_unit
 from .quoting import shell_lines, shell_word, unit_word
 from .values import Lost, Values, as_utf8, bound, environment, file_text, flag, mangled, rlimit, sort
 
@@ -44,8 +45,9 @@ def _command(values: Values) -> Iterator[str | Lost]:
         yield f"--unit={shell_word(unit_name(spec, values.plan.name, spec.unit_type))}"
     if spec.slice:
         yield f"--slice={shell_word(spec.slice)}"
+    isolated = () if scope else isolation_unit.service(values, _version(values), file=False)
     for setting in (*_limits(values, parts=1), *_ends(values, scope=scope), *_process(values, scope=scope),
-                    *_own(values)):
+                    *isolated, *_own(values)):
         yield setting if isinstance(setting, Lost) else f"-p {shell_word('='.join(setting))}"
     if spec.cwd is not None:
         yield f"--working-directory={shell_word(spec.cwd)}"
@@ -63,14 +65,16 @@ def _in_scope(values: Values) -> Iterator[str | Lost]:
     spec, (shown, hidden) = values.spec, environment(values.spec)
     rlimits = [f"--{rlimit(item).lower()}={bound(item.soft, 'unlimited')}:{bound(item.hard, 'unlimited')}"
                for item in spec.limits.ulimit]
-    if rlimits:
+    if not isolation.has_core_limit(spec):
+        rlimits = ["--core=0:0", *rlimits]
+    if spec.limits.ulimit:
         yield Lost("--ulimit: a scope has no LimitNOFILE= and the like; prlimit(1) in front of the command sets them.")
     if spec.user is not None and set(spec.user.groups) - {spec.user.gid}:
         yield Lost("--user: systemd-run takes the supplementary groups from the group database.")
     yield Lost("A scope has the caller's environment; env(1) in front of the command replaces it.")
-    yield Lost("A scope has no namespaces: the command sees all processes, where sandbox gives it a PID namespace.")
+    yield isolation_unit.scope(spec)
     yield from (Lost(f"The value of {name} is not printed: it is taken from your shell.") for name in hidden)
-    yield "-- " + " ".join([*(["prlimit", *rlimits] if rlimits else []), "env -i",
+    yield "-- " + " ".join(["prlimit", *rlimits, "env -i",
                             *(f"{name}={shell_word(value)}" for name, value in shown),
                             *(f'{name}="${name}"' for name in hidden)])
     yield " ".join(map(shell_word, spec.argv))
@@ -129,7 +133,7 @@ def _service(values: Values) -> Iterator[Setting | Lost]:
         yield Lost("--tty: a service has no terminal of the caller's; see TTYPath= in systemd.exec(5).")
     yield Lost("Standard input is /dev/null and the output goes to the journal: see StandardOutput=.")
     yield from (*_limits(values, parts=100), *_ends(values, scope=False), *_process(values, scope=False),
-                *_own(values), *_service_lost(values))
+                *isolation_unit.service(values, _version(values), file=True), *_own(values), *_service_lost(values))
 
 
 def _exec_start(values: Values) -> Iterator[Setting | Lost]:
@@ -230,7 +234,6 @@ def _own(values: Values) -> Iterator[Setting]:
 
 def _service_lost(values: Values) -> Iterator[Lost]:
     yield Lost("systemd adds variables of its own, such as INVOCATION_ID, to the environment.")
-    yield Lost("The command sees all processes, where sandbox gives it a PID namespace.")
 
 
 def _is_users(values: Values) -> bool:

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 from ... import knobs
-from ...host import Hierarchy, Host
+from ...facts import Hierarchy
+from ...host import Host
 from ...identity import KEPT
-from ...spec import UNLIMITED, Percent, Spec, Ulimit, flag_of
+from ...records import UNLIMITED, Percent, Ulimit
+from ...spec import Spec, flag_of
 from ...steps import Plan
 from ...wishes import Wish, wishes
 

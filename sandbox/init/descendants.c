@@ -1,0 +1,140 @@
+#include "descendants.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ops.h"
+#include "process.h"
+#include "record.h"
+
+enum { DEEPEST = 16, LIST = 2048 };
+
+int descent = -1;
+
+int descendants_adopt(void)
+{
+    if (descent < 0)
+        descent = openat(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return descent < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1L, 0L, 0L, 0L) != 0 ? errno : 0;
+}
+
+int step_subreaper(const struct step *step)
+{
+    (void)step;
+    return descendants_adopt();
+}
+
+/* Ends with NUL; what does not fit is left out. */
+static void read_text(int directory, const char *file, char *to, size_t size)
+{
+    size_t have = 0;
+    ssize_t length = 0;
+    int fd = openat(directory, file, O_RDONLY | O_CLOEXEC);
+
+    while (fd >= 0 && have < size - 1 && (length = read(fd, to + have, size - 1 - have)) > 0)
+        have += (size_t)length;
+    to[have] = '\0';
+    if (fd >= 0)
+        close(fd);
+}
+
+static pid_t take_pid(const char **text)
+{
+    pid_t pid = 0;
+
+    for (; **text >= '0' && **text <= '9'; (*text)++)
+        pid = pid * 10 + (**text - '0');
+    return pid;
+}
+
+/* In /proc/PID/stat, behind the last bracket, which ends the name, come the state and the parent. */
+static pid_t parent_in(int process)
+{
+    char stat[512];
+    const char *field = NULL;
+
+    read_text(process, "stat", stat, sizeof stat);
+    for (const char *at = stat; (at = strchr(at, ')')) != NULL; at++)
+        field = at;
+    if (field == NULL || strlen(field) < 5)
+        return 0;
+    field += 4;
+    return take_pid(&field);
+}
+
+static void kill_below(pid_t pid, int process, int depth);
+
+/*
+ * An open /proc/PID stands for that process and no later one. Its number may have been another's when the list was
+ * read: it is a descendant if its parent is who the list was of, or we ourselves, since.
+ */
+static void kill_listed(pid_t pid, pid_t parent, int depth)
+{
+    char number[24];
+
+    number_text(number, pid);
+    int process = openat(descent, number, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (process < 0)
+        return;
+    pid_t found = parent_in(process);
+
+    if (found == parent || found == getpid()) {
+        if (depth < DEEPEST)
+            kill_below(pid, process, depth);
+        pidfd_signal(process, SIGKILL);
+    }
+    close(process);
+}
+
+static void kill_below(pid_t pid, int process, int depth)
+{
+    char path[48] = "task/", list[LIST];
+
+    memcpy(number_text(path + strlen(path), pid), "/children", sizeof "/children");
+    read_text(process, path, list, sizeof list);
+    for (const char *next = list; *next != '\0';) {
+        pid_t child = take_pid(&next);
+
+        if (child <= 0 || *next != ' ')
+            return; /* the list was cut off here */
+        next++;
+        kill_listed(child, pid, depth + 1);
+    }
+}
+
+void descendants_kill(void)
+{
+    char number[24];
+    pid_t self = getpid();
+
+    number_text(number, self);
+    int process = openat(descent, number, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (process < 0)
+        return;
+    kill_below(self, process, 0);
+    close(process);
+}
+
+int descendants_end(void)
+{
+    int count = 0;
+    pid_t pid = 0;
+
+    while (pid >= 0 || errno == EINTR) {
+        descendants_kill();
+        if ((pid = waitpid(-1, NULL, __WALL)) > 0)
+            count++;
+        while (pid > 0 && (pid = waitpid(-1, NULL, WNOHANG | __WALL)) > 0)
+            count++;
+    }
+    return count;
+}

@@ -1,0 +1,17 @@
+/* Without a pid namespace, nothing but their descent tells the processes of the sandbox from the others. */
+#ifndef DESCENDANTS_H
+#define DESCENDANTS_H
+
+/* The host's /proc, as long as it can be seen; -1 in a pid namespace, where none of this is needed. */
+extern int descent;
+
+/* Orphans among the descendants become our children from here on. Returns 0 or an errno. */
+int descendants_adopt(void);
+
+/* Kills the descendants that are there; what is forked meanwhile, or too deep down, becomes a child of ours. */
+void descendants_kill(void);
+
+/* Kills and reaps until there are none. Returns how many there were. */
+int descendants_end(void);
+
+#endif

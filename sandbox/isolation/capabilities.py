@@ -1,0 +1,88 @@
+"""Capabilities: the workload has none, unless ``--cap-add`` gives it some within its own user namespace.
+
+They are taken away in five places, because each alone leaves a way back: the bounding set (no file gives any), the
+inheritable and the ambient set, permitted and effective, and the locked securebits (uid 0 is a user like any other).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ..errors import SpecError
+from ..spec import Spec
+from ..steps import Arg, Phase, Step, Where
+
+NAMES = (
+    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",
+    "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN",
+    "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
+)
+"""By number, from ``<linux/capability.h>``. python-prctl ends at CAP_BPF, and knows no ambient set."""
+BITS = {name: 1 << number for number, name in enumerate(NAMES)}
+ALL = "ALL"
+
+# <linux/securebits.h>; a bit's lock is the next one.
+NOROOT, NO_SETUID_FIXUP, KEEP_CAPS, NO_CAP_AMBIENT_RAISE = 0x1, 0x4, 0x10, 0x40
+
+
+def parse(text: str, flag: str) -> str:
+    """``NET_RAW``, ``cap_net_raw`` or ``ALL`` as the kernel's own name.
+
+    :raises SpecError: there is no such capability.
+    """
+    name = text.upper()
+    if name == ALL or name in BITS:
+        return name
+    if f"CAP_{name}" in BITS:
+        return f"CAP_{name}"
+    from ..options import suggest
+
+    words = NAMES if name.startswith("CAP_") else [one[4:] for one in NAMES]
+    raise SpecError(f"{flag}: there is no capability {text!r}", field=flag[2:].replace("-", "_"),
+                    hint=suggest(name, words) or "see capabilities(7)")
+
+
+def wanted(spec: Spec) -> tuple[str, ...]:
+    """The capabilities the workload has: docker's rules for adding and dropping, from an empty set.
+
+    ``--cap-drop ALL`` leaves those that are added by name; one that is both added and dropped is dropped.
+    """
+    if ALL in spec.cap_drop:
+        return tuple(name for name in NAMES if name in spec.cap_add)
+    added = NAMES if ALL in spec.cap_add else spec.cap_add
+    return tuple(name for name in NAMES if name in added and name not in spec.cap_drop)
+
+
+def mask(names: Iterable[str]) -> int:
+    """The set as capset(2) has it."""
+    return sum(BITS[name] for name in names)
+
+
+def before(spec: Spec) -> Iterator[Step]:
+    """What takes CAP_SETPCAP, and so comes before the ids change."""
+    names = wanted(spec)
+    if names:
+        # KEEP_CAPS carries them over the change of the ids; execve clears it.
+        # Who is given CAP_SETUID may give up all others with its uid, as usual: that "fixup" stays on.
+        bits, locks = NOROOT | KEEP_CAPS, NOROOT | KEEP_CAPS
+    else:
+        bits, locks = NOROOT | NO_SETUID_FIXUP | NO_CAP_AMBIENT_RAISE, (NOROOT | NO_SETUID_FIXUP | KEEP_CAPS
+                                                                       | NO_CAP_AMBIENT_RAISE)
+    yield _step(names, "securebits", bits | locks << 1)
+    yield _step(names, "bounding", mask(names))
+
+
+def after(spec: Spec) -> Iterator[Step]:
+    """The sets themselves. Ambient ones are what survives an execve, for root too: NOROOT makes it a plain user."""
+    names = wanted(spec)
+    bits = mask(names)
+    yield _step(names, "capset", bits, bits, bits)
+    yield _step(names, "ambient", bits)
+
+
+def _step(names: tuple[str, ...], op: str, *args: Arg) -> Step:
+    return Step(op=op, args=args, phase=Phase.EXEC, where=Where.WORKLOAD, realises="cap_add" if names else "")

@@ -1,0 +1,58 @@
+"""Landlock (landlock(7)): the workload's signals and abstract sockets end at the sandbox's edge, where the kernel can.
+
+Namespaces do the same unless they are shared: under ``--network host`` this keeps the host's abstract sockets closed,
+and under ``--pid host`` its processes from being signalled or traced, also those of the same user, and other
+sandboxes likewise. The init stays outside and signals the workload as before.
+
+The ruleset has scopes and nothing else. What can be read and written is for the mounts to say: a ruleset that handles
+files forbids every mount(2), and by default renames from one directory to another, so ``--cap-add SYS_ADMIN`` would
+be of no use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from errno import ENOSYS, EOPNOTSUPP
+from functools import cache
+
+from ..host import Host
+from ..steps import Phase, Plan, Step, Where
+
+SCOPED = 6
+"""The version of the ABI that has scopes: Linux 6.12."""
+# <linux/landlock.h>
+SCOPES = {0x1: "abstract_unix_socket", 0x2: "signal"}
+CREATE_RULESET = 444  # the same on every architecture
+CREATE_RULESET_VERSION = 1
+
+
+def steps(host: Host) -> Iterator[Step]:
+    """The workload restricts itself, for good, if the kernel has scopes."""
+    if (host.landlock_abi or 0) >= SCOPED:
+        yield Step(op="landlock", args=(sum(SCOPES),), phase=Phase.EXEC, where=Where.WORKLOAD)
+
+
+def scopes(plan: Plan) -> tuple[str, ...]:
+    """The names of the scopes that the plan puts in force."""
+    bits = sum(int(str(step.args[0])) for step in plan.steps if step.op == "landlock")
+    return tuple(name for bit, name in SCOPES.items() if bits & bit)
+
+
+@cache
+def abi() -> int | None:
+    """The version of the kernel's Landlock ABI; 0 when it is not built in or not switched on, None when that cannot be
+    known, e.g. because a container's filter refuses the question."""
+    # The C half of ctypes: its Python half costs every run a millisecond, and is needed only to learn an errno.
+    import _ctypes
+
+    call = _ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall")  # type: ignore[arg-type]  # None is the program itself
+    version = _ctypes.call_function(call, (CREATE_RULESET, None, 0, CREATE_RULESET_VERSION))
+    return int(version) if version >= 0 else _why_not()
+
+
+def _why_not() -> int | None:
+    import ctypes
+
+    library = ctypes.CDLL(None, use_errno=True)
+    library.syscall(ctypes.c_long(CREATE_RULESET), None, ctypes.c_size_t(0), ctypes.c_uint32(CREATE_RULESET_VERSION))
+    return 0 if ctypes.get_errno() in (ENOSYS, EOPNOTSUPP) else None

@@ -1,0 +1,157 @@
+"""From rules to a program of classic BPF, by libseccomp through ctypes; only for the machine's own architecture."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import ENOSYS, EPERM
+from functools import cache
+
+from ..errors import SpecError, Unsupported
+from . import bpf
+from .bpf import ARCHITECTURE, JUMP_ABOVE, JUMP_EQUAL, LOAD, NUMBER, RETURN, Instruction
+from .rules import ERRNO, Rules
+
+LIBRARY = "libseccomp.so.2"
+KILL_PROCESS = 0x8000_0000
+ATTRIBUTE_BAD_ARCHITECTURE, ATTRIBUTE_OPTIMIZE = 2, 8
+BINARY_TREE = 2
+MAX_INSTRUCTIONS = 4096
+"""``BPF_MAXINSNS``."""
+
+ACTION_MASK = 0xFFFF_0000
+
+SECOND_ARGUMENT = 24
+"""Offset in ``struct seccomp_data``; of the lower half on a little-endian machine."""
+TIOCSTI, TIOCLINUX = 0x5412, 0x541C
+
+
+class _Comparison(ctypes.Structure):
+    """``struct scmp_arg_cmp``."""
+
+    _fields_ = (("arg", ctypes.c_uint), ("op", ctypes.c_int), ("datum_a", ctypes.c_uint64),
+                ("datum_b", ctypes.c_uint64))
+
+
+def compile_rules(rules: Rules, source: str) -> bytes:
+    """The program, as an array of ``struct sock_filter``.
+
+    Calls of other architectures, such as 32-bit ones, end the process. Calls whose number is above all that the rules
+    name and libseccomp knows answer ENOSYS when the rest is refused, so that programs fall back to older ones.
+
+    :param source: where the rules are from, for messages.
+    :raises Unsupported: there is no libseccomp.
+    :raises SpecError: libseccomp will not have the rules.
+    """
+    library = _library()
+    with _context(library, rules.default) as context:
+        library.seccomp_attr_set(context, ATTRIBUTE_BAD_ARCHITECTURE, KILL_PROCESS)
+        # libseccomp before 2.5 goes through the calls one by one: slower, but the same.
+        library.seccomp_attr_set(context, ATTRIBUTE_OPTIMIZE, BINARY_TREE)
+        highest = 0
+        for rule in rules.rules:
+            number = number_of(rule.name)
+            if number < 0:  # newer than libseccomp, or of another architecture
+                continue
+            highest = max(highest, number)
+            comparisons = (_Comparison * len(rule.comparisons))(*(_Comparison(*one) for one in rule.comparisons))
+            code = library.seccomp_rule_add_array(context, rule.action, number, len(comparisons), comparisons)
+            if code:
+                raise SpecError(f"--security-opt seccomp={source}: libseccomp refuses the rule for {rule.name}: "
+                                f"{os.strerror(-code)}", field="security_opt")
+        # A list of what is forbidden says nothing of what is new.
+        newest = highest if rules.default & ACTION_MASK == ERRNO else bpf.HIGHEST
+        program = bpf.shorten(_prologue(newest) + _export(library, context), native())
+    if len(program) > 8 * MAX_INSTRUCTIONS:
+        raise SpecError(f"--security-opt seccomp={source}: makes {len(program) // 8} instructions, the kernel takes "
+                        f"{MAX_INSTRUCTIONS}", field="security_opt")
+    return program
+
+
+def number_of(name: str) -> int:
+    """The number of a system call here; negative when libseccomp knows none."""
+    return int(_library().seccomp_syscall_resolve_name(name.encode()))
+
+
+def name_of(number: int) -> str:
+    """The name of a system call, or the number as text when it is newer than libseccomp, or none."""
+    library = _library()
+    found = library.seccomp_syscall_resolve_num_arch(native(), number)
+    if not found:
+        return str(number)
+    name = ctypes.string_at(found).decode()
+    ctypes.CDLL(None).free(ctypes.c_void_p(found))
+    return name
+
+
+def native() -> int:
+    """This machine's architecture, as ``AUDIT_ARCH_X86_64``."""
+    return int(_library().seccomp_arch_native())
+
+
+def _prologue(highest: int) -> bytes:
+    """What comes before libseccomp's program: ENOSYS for newer calls, and no typing into terminals.
+
+    ioctl(2) takes 32 bits of its second argument and drops the others, which the comparisons of libseccomp would take
+    into account: TIOCSTI with a bit above them would get through. The loads here are of 32 bits.
+    """
+    return bpf.pack([Instruction(*line) for line in (
+        (LOAD, 0, 0, ARCHITECTURE),
+        (JUMP_EQUAL, 0, 8, native()),
+        (LOAD, 0, 0, NUMBER),
+        (JUMP_ABOVE, 4, 0, highest),
+        (JUMP_EQUAL, 0, 5, number_of("ioctl")),
+        (LOAD, 0, 0, SECOND_ARGUMENT if sys.byteorder == "little" else SECOND_ARGUMENT + 4),
+        (JUMP_EQUAL, 2, 0, TIOCSTI),
+        (JUMP_EQUAL, 1, 2, TIOCLINUX),
+        (RETURN, 0, 0, ERRNO | ENOSYS),
+        (RETURN, 0, 0, ERRNO | EPERM),
+    )])
+
+
+@contextmanager
+def _context(library: ctypes.CDLL, default: int) -> Iterator[int]:
+    context = library.seccomp_init(default)
+    if not context:
+        raise SpecError(f"--security-opt seccomp: libseccomp refuses the default action {default:#x}",
+                        field="security_opt")
+    try:
+        yield context
+    finally:
+        library.seccomp_release(context)
+
+
+def _export(library: ctypes.CDLL, context: int) -> bytes:
+    fd = os.memfd_create("seccomp", os.MFD_CLOEXEC)
+    try:
+        code = library.seccomp_export_bpf(context, fd)
+        if code:
+            raise Unsupported(f"libseccomp cannot make the program: {os.strerror(-code)}")
+        return os.pread(fd, os.fstat(fd).st_size, 0)
+    finally:
+        os.close(fd)
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL(LIBRARY)
+    except OSError as error:
+        raise Unsupported(f"the filter of system calls needs {LIBRARY}, which is not installed",
+                          hint="apt-get install libseccomp2, or --security-opt seccomp=unconfined") from error
+    library.seccomp_init.argtypes = [ctypes.c_uint32]
+    library.seccomp_init.restype = ctypes.c_void_p
+    library.seccomp_release.argtypes = [ctypes.c_void_p]
+    library.seccomp_release.restype = None
+    library.seccomp_attr_set.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32]
+    library.seccomp_syscall_resolve_name.argtypes = [ctypes.c_char_p]
+    library.seccomp_syscall_resolve_num_arch.argtypes = [ctypes.c_uint32, ctypes.c_int]
+    library.seccomp_syscall_resolve_num_arch.restype = ctypes.c_void_p
+    library.seccomp_rule_add_array.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint,
+                                               ctypes.c_void_p]
+    library.seccomp_export_bpf.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    library.seccomp_arch_native.restype = ctypes.c_uint32
+    return library

@@ -1,0 +1,294 @@
+"""Readers of the values that flags, files and keywords have in common: text in, a checked value out.
+
+Each takes the text and the flag it was given to, and raises :class:`~sandbox.errors.SpecError` that names the flag.
+Those for plain sizes, times and counts are in :mod:`sandbox.units`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from . import units
+from .errors import SpecError
+from .records import Device, DeviceRate, FileValue, Hugetlb, Joined, Tmpfs, Ulimit, Volume
+from .spec import UNIT_SUFFIXES
+
+LIMITING_CGROUP_FILES = ("cgroup.max.depth", "cgroup.max.descendants")
+BYTE_RLIMITS = ("as", "core", "data", "fsize", "memlock", "msgqueue", "rss", "stack")
+JOINABLE = ("net", "ipc", "uts", "time", "cgroup")
+"""Namespaces a running init can enter. It cannot leave its own pid, mount and user namespace."""
+RESERVED = ("/proc", "/sys", "/dev")
+"""Nothing is put there: what is there is the kernel's, and made anew for each sandbox."""
+
+
+def parse_word(text: str, flag: str) -> str:
+    """Any text that is not empty and has no NUL byte.
+
+    :raises SpecError: otherwise.
+    """
+    if not text or "\0" in text:
+        raise SpecError(f"{flag}: {text!r} is empty or has a NUL byte", field=flag[2:].replace("-", "_"))
+    return text
+
+
+def parse_cgroup_path(text: str, flag: str) -> str:
+    """A cgroup below a hierarchy's root, such as ``/ci/jobs``.
+
+    :raises SpecError: when it is empty or climbs with ``..``.
+    """
+    if ".." in parse_word(text, flag).split("/"):
+        raise units.refuse(text, flag, "climbs out with '..'", "/ci/jobs")
+    return text
+
+
+def parse_weight(text: str, flag: str) -> int | str:
+    """``--cpu-weight``: 1 to 10000 (``cpu.weight``), or ``idle``, which becomes ``cpu_idle``."""
+    return text if text == "idle" else units.parse_count(text, flag, high=10000)
+
+
+def parse_device(text: str, flag: str, *, rate: Callable[..., int | str], example: str) -> DeviceRate:
+    """``PATH:RATE``, split at the last colon.
+
+    :raises SpecError: when a half is missing or malformed.
+    """
+    path, _, number = text.rpartition(":")
+    if not path or not number or "\0" in path:
+        raise units.refuse(text, flag, "is not PATH:RATE", f"/dev/sda:{example}")
+    return DeviceRate(path, rate(number, flag, example=f"{path}:{example}"))
+
+
+def parse_hugetlb(text: str, flag: str) -> Hugetlb:
+    """``SIZE:LIMIT``, e.g. ``2M:64M``.
+
+    :raises SpecError: when the size is not a power of two from 4 KiB on, or the limit is malformed.
+    """
+    size, _, limit = text.partition(":")
+    if not limit:
+        raise units.refuse(text, flag, "is not SIZE:LIMIT", "2M:64M")
+    page = units.parse_bytes(size, flag, low=4096, example="2M:64M")
+    if page & (page - 1):
+        raise units.refuse(size, flag, "is not a power of two", "2M:64M")
+    return Hugetlb(page, units.parse_size(limit, flag, low=0, example="2M:64M"))
+
+
+def parse_cgroup_conf(text: str, flag: str) -> FileValue:
+    """``FILE=VALUE`` for a kernel file that limits something.
+
+    :raises SpecError: when FILE is not a plain file name of a controller, or moves, kills or freezes processes.
+    """
+    file, _, value = text.partition("=")
+    if not re.fullmatch(r"[a-z0-9_]+(?:\.[A-Za-z0-9_-]+)+", file):
+        raise units.refuse(text, flag, "does not name a controller's file", "memory.swap.high=16777216")
+    if file == "freezer.state" or (file.startswith("cgroup.") and file not in LIMITING_CGROUP_FILES):
+        raise units.refuse(file, flag, "is not a limit", "memory.swap.high=16777216")
+    if not re.fullmatch(r"[ -~]{1,4000}", value):
+        raise units.refuse(text, flag, "has no value of printable ASCII", "memory.swap.high=16777216")
+    return FileValue(file, value)
+
+
+def parse_unit_type(text: str, flag: str) -> str:
+    """``scope`` or ``service``."""
+    if text not in ("scope", "service"):
+        raise units.refuse(text, flag, "is neither scope nor service", "service")
+    return text
+
+
+def parse_unit(text: str, flag: str) -> str:
+    """A unit's name, with or without ``.scope`` or ``.service`` (systemd.unit(5)).
+
+    :raises SpecError: when it has other characters, another suffix, is too long, or is the scope of systemd itself.
+    """
+    stem = text.removesuffix(".scope").removesuffix(".service")
+    if stem == "init":
+        raise units.refuse(text, flag, "is systemd's own", "build.scope")
+    if not re.fullmatch(r"[A-Za-z0-9:_.\\-]{1,200}", stem) or stem.endswith(UNIT_SUFFIXES) or stem[0] == ".":
+        raise units.refuse(text, flag, "is not the name of a scope or service", "build.scope")
+    return text
+
+
+def parse_slice(text: str, flag: str) -> str:
+    """A slice's name with its suffix; ``a-b.slice`` is below ``a.slice`` (systemd.slice(5)).
+
+    :raises SpecError: when it cannot be one.
+    """
+    stem = text.removesuffix(".slice")
+    if stem != "-" and not re.fullmatch(r"[A-Za-z0-9:_.\\]+(-[A-Za-z0-9:_.\\]+)*", stem):
+        raise units.refuse(text, flag, "is not the name of a slice", "batch.slice")
+    return f"{stem}.slice"
+
+
+def parse_property(text: str, flag: str) -> str:
+    """``NAME=VALUE``; systemd itself says later which type the value has.
+
+    :raises SpecError: when there is no name, or it is not one.
+    """
+    name, equals, _ = text.partition("=")
+    if not equals or not re.fullmatch(r"[A-Z][A-Za-z0-9]*", name) or "\0" in text:
+        raise units.refuse(text, flag, "is not NAME=VALUE", "MemoryHigh=1G")
+    return text
+
+
+def parse_ulimit(text: str, flag: str) -> Ulimit:
+    """docker's ``NAME=SOFT[:HARD]``; -1 and ``max`` are infinity, limits in bytes take suffixes.
+
+    :raises SpecError: when there is no such limit, or the soft one is above the hard one.
+    """
+    import resource
+
+    name, _, rest = text.partition("=")
+    names = sorted(word[7:].lower() for word in dir(resource) if word.startswith("RLIMIT_"))
+    if name not in names:
+        raise SpecError(f"{flag}: {text!r} does not begin with the name of a resource limit", field="ulimit",
+                        hint=suggest(name, names) or f"use one of {' '.join(names)}")
+    soft, _, hard = rest.partition(":")
+    if not soft or rest.endswith(":"):
+        raise units.refuse(text, flag, "is not NAME=SOFT[:HARD]", "nofile=1024:4096")
+    low, high = (_rlimit(name, number, flag) for number in (soft, hard or soft))
+    if high is not None and (low is None or low > high):
+        raise units.refuse(text, flag, "has a soft limit above the hard one", "nofile=1024:4096")
+    return Ulimit(name, low, high)
+
+
+def _rlimit(name: str, text: str, flag: str) -> int | None:
+    if units.is_unlimited(text, minus_one=True):
+        return None
+    parse = units.parse_bytes if name in BYTE_RLIMITS else units.parse_count
+    return parse(text, flag, low=0, example=f"{name}=1024:4096")
+
+
+def parse_choice(text: str, flag: str, *, words: tuple[str, ...]) -> str:
+    """One of a few words.
+
+    :raises SpecError: it is another.
+    """
+    if text not in words:
+        raise units.refuse(text, flag, f"is not {' or '.join(words)}", words[-1])
+    return text
+
+
+def parse_joined(text: str, flag: str) -> Joined:
+    """``TYPE:PATH``, such as ``net:/run/netns/blue``.
+
+    :raises SpecError: there is no such type, or no absolute path.
+    """
+    kind, _, path = text.partition(":")
+    if kind not in JOINABLE or not path.startswith("/") or "\0" in path:
+        raise units.refuse(text, flag, f"is not TYPE:PATH with TYPE one of {' '.join(JOINABLE)}", "net:/run/netns/blue")
+    return Joined(kind, path)
+
+
+def parse_hostname(text: str, flag: str) -> str:
+    """What sethostname(2) takes and programs expect: up to 64 letters, digits, dots and dashes.
+
+    :raises SpecError: otherwise.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,62}[A-Za-z0-9])?", text):
+        raise units.refuse(text, flag, "is not the name of a machine", "box")
+    return text
+
+
+def parse_volume(text: str, flag: str) -> Volume:
+    """``SRC:DST[:ro|rw]``, as docker has it.
+
+    :raises SpecError: a part is missing, or SRC or DST is no path.
+    """
+    source, target, *options = text.split(":") if text.count(":") in (1, 2) else ("", "")
+    if not source or not target or options not in ([], ["ro"], ["rw"]):
+        raise units.refuse(text, flag, "is not SRC:DST[:ro|rw]", "/srv/data:/data:ro")
+    return Volume(_source(source, flag), _target(target, flag), options == ["ro"])
+
+
+def parse_mount(text: str, flag: str) -> Volume | Tmpfs:
+    """docker's ``type=bind,source=SRC,target=DST[,readonly]`` and ``type=tmpfs,target=DST[,tmpfs-size=,tmpfs-mode=]``.
+
+    :raises SpecError: a key is unknown or missing, or a value malformed.
+    """
+    example = "type=bind,source=/srv/data,target=/data,readonly"
+    given = {key: value for key, _, value in (word.partition("=") for word in text.split(","))}
+    known = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
+    pairs = {known.get(key, key): value for key, value in given.items()}
+    kind = pairs.pop("type", "")
+    read_only = pairs.pop("readonly", "false") in ("", "true", "1")
+    allowed = {"bind": {"source", "target"}, "tmpfs": {"target", "tmpfs-size", "tmpfs-mode"}}.get(kind)
+    if allowed is None or pairs.keys() - allowed or not pairs.get("target") or (kind == "bind") != ("source" in pairs):
+        raise units.refuse(text, flag, "is not a bind or tmpfs mount", example)
+    target = _target(pairs["target"], flag)
+    if kind == "bind":
+        return Volume(_source(pairs["source"], flag), target, read_only)
+    size, mode = pairs.get("tmpfs-size"), pairs.get("tmpfs-mode", "1777")
+    return Tmpfs(target, None if size is None else units.parse_bytes(size, flag), _mode(mode, flag), True, read_only)
+
+
+def parse_tmpfs(text: str, flag: str) -> Tmpfs:
+    """``DST[:OPTION,...]`` with docker's options ``size=``, ``mode=``, ``exec``, ``ro`` and their defaults.
+
+    :raises SpecError: DST is no path, or an option is unknown.
+    """
+    target, _, options = text.partition(":")
+    made = Tmpfs(_target(target, flag))
+    for option in filter(None, options.split(",")):
+        key, _, value = option.partition("=")
+        if key == "size":
+            made = made._replace(size=units.parse_bytes(value, flag))
+        elif key == "mode":
+            made = made._replace(mode=_mode(value, flag))
+        elif option in ("ro", "rw"):
+            made = made._replace(read_only=option == "ro")
+        elif option in ("exec", "noexec"):
+            made = made._replace(executable=option == "exec")
+        elif option not in ("nosuid", "nodev"):
+            raise units.refuse(text, flag, f"has an unknown option {option!r}", "/scratch:size=64m,mode=755,exec")
+    return made
+
+
+def _mode(text: str, flag: str) -> int:
+    if not re.fullmatch(r"[0-7]{1,4}", text):
+        raise units.refuse(text, flag, "has no octal mode", "/scratch:mode=755")
+    return int(text, 8)
+
+
+def _source(text: str, flag: str) -> str:
+    """A path of the host. A bare word would be the name of a volume to docker."""
+    if not text.startswith(("/", "./", "../")) and text not in (".", ".."):
+        raise units.refuse(text, flag, "is not a path", f"./{text}:/{text}")
+    return parse_word(text, flag)
+
+
+def _target(text: str, flag: str) -> str:
+    """A place inside, without a trailing slash."""
+    words = [word for word in text.split("/") if word not in ("", ".")]
+    path = "/" + "/".join(words)
+    if not text.startswith("/") or ".." in words or not words or "\0" in text:
+        raise units.refuse(text, flag, "is not a place inside: an absolute path without '..'", "/srv/data:/data")
+    if path != "/dev/shm" and f"/{words[0]}" in RESERVED and not path.startswith("/dev/shm/"):
+        raise units.refuse(text, flag, f"is in /{words[0]}, which is made anew inside", "/srv/data:/data")
+    return path
+
+
+def parse_given(text: str, flag: str) -> Device:
+    """``HOST[:INSIDE][:rwm]``, as docker has it.
+
+    :raises SpecError: HOST or INSIDE is no absolute path, or the rest is not made of r, w and m, each once at most.
+    """
+    source, *rest = text.split(":")
+    access = rest.pop() if rest and not rest[-1].startswith("/") else "rwm"
+    target = rest.pop() if rest else source
+    if rest or not access or set(access) - set("rwm") or len(set(access)) != len(access):
+        raise units.refuse(text, flag, "is not HOST[:INSIDE][:rwm]", "/dev/fuse:/dev/fuse:rw")
+    for path in (source, target):
+        words = [word for word in path.split("/") if word not in ("", ".")]
+        if not path.startswith("/") or not words or ".." in words or "\0" in path:
+            raise units.refuse(text, flag, "does not name absolute paths without '..'", "/dev/fuse")
+    place = "/" + "/".join(word for word in target.split("/") if word not in ("", "."))
+    if f"/{place.split('/')[1]}" in ("/proc", "/sys"):
+        raise units.refuse(text, flag, "is in /proc or /sys, which is made anew inside", "/dev/fuse")
+    return Device(source, place, "".join(one for one in "rwm" if one in access))
+
+
+def suggest(word: str, words: Sequence[str]) -> str:
+    """``did you mean memory?``, or nothing when no word is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, words, n=1)
+    return f"did you mean {near[0]}?" if near else ""

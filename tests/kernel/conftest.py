@@ -1,0 +1,80 @@
+"""sandbox-init as a program, for the tests that give it plans by hand: as it is shipped and, where there is a compiler,
+with the C library, and under ASan and UBSan."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from bare_launcher import Run, pipe
+
+from sandbox.init import build, wire
+from sandbox.steps import Step
+
+COMPILED = pytest.mark.requires("cc")
+Start = Callable[..., Run]
+
+
+@pytest.fixture(scope="session", params=["shipped", pytest.param("libc", marks=COMPILED),
+                                         pytest.param("sanitized", marks=COMPILED)])
+def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("init") / f"sandbox-init-{request.param}"
+    if request.param == "shipped":
+        if shutil.which("cc") is None:
+            return build.DIRECTORY / "sandbox-init"
+        build.build(target)
+    elif request.param == "libc":
+        build.compile_to(target, build.PROGRAM, (*build.SMALL, *build.HARDENED, *build.DYNAMIC))
+    else:
+        build.compile_to(target, build.PROGRAM, build.SANITIZED)
+    return target
+
+
+@pytest.fixture
+def start(program: Path, tmp_path: Path) -> Iterator[Start]:
+    """Start sandbox-init with a plan; at the end nothing may live, and no sanitizer may have complained."""
+    runs: list[Run] = []
+    complaints = tmp_path / "sanitizer"
+    options = f"log_path={complaints}:detect_leaks=0:exitcode=99:abort_on_error=0:print_stacktrace=1"
+    env = {"ASAN_OPTIONS": options, "UBSAN_OPTIONS": options}
+
+    def start(steps: Sequence[Step], *, stdio: Sequence[int] = (0, 1, 2)) -> Run:
+        runs.append(Run(program, wire.encode(list(enumerate(steps, 1))), stdio=stdio, env=env))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.close()
+    assert not [path.read_text() for path in tmp_path.glob("sanitizer*")]
+
+
+@pytest.fixture
+def run(start: Start) -> Callable[..., Run]:
+    """Run a plan from the start to the end."""
+
+    def run(steps: Sequence[Step], *fds: int, stdio: Sequence[int] = (0, 1, 2)) -> Run:
+        one = start(steps, stdio=stdio)
+        one.go(*fds)
+        assert one.finish() == 0
+        return one
+
+    return run
+
+
+@pytest.fixture
+def output(start: Start) -> Callable[..., str]:
+    """What the workload of a plan writes to stdout. The stream must end with the workload, the guard still there."""
+
+    def output(steps: Sequence[Step], *fds: int, stderr: int = 2) -> str:
+        with pipe() as (reader, writer):
+            one = start(steps, stdio=(0, writer.fileno(), stderr))
+            writer.close()
+            one.go(*fds)
+            text = reader.readall().decode()
+        assert one.finish() == 0
+        assert one.exit_code() == 0, one.records
+        return text
+
+    return output
