@@ -13,7 +13,7 @@ LINK = site=$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib
 	&& ln -sfn "$(CURDIR)/cli" $(VENV)/editable/sandbox_cli \
 	&& echo "$(CURDIR)/$(VENV)/editable" >"$$(ls "$$site"/__editable__.sandbox_runner-*.pth)"
 
-.PHONY: help demo test test-host test-container test-vm test-rootless test-lab test-tools bench setup setup-test compile clean
+.PHONY: help demo test test-host test-container test-vm test-rootless test-lab test-tools test-protections bench setup setup-test compile clean
 
 help:
 	@echo 'make demo    a real workload under memory, CPU and task limits, with its report'
@@ -23,6 +23,7 @@ help:
 	@echo 'make test-vm         the same in a VM with systemd and cgroup v2; slow without KVM'
 	@echo 'make test-rootless   the same as a normal user of that VM'
 	@echo 'make test-tools      exports, checked with docker, podman, crun and systemd-run in a VM; not in make test'
+	@echo 'make test-protections  each of the forty cases must notice that its protection is gone; CASES="S01 S02" takes two'
 	@echo 'make test-lab        the labs themselves: boot, use and end each'
 	@echo 'make bench   launch time and memory, beside other tools'
 	@echo 'make clean   remove what was built'
@@ -43,6 +44,10 @@ test-host: setup-test
 test-container test-vm test-rootless test-tools test-lab: setup-test
 	@.ci/packages lab
 	@$(SUITE) $(@:test-%=%) -- $(PYTEST_FLAGS)
+
+test-protections: setup-test
+	@.ci/packages lab
+	@.ci/as-root $(PYTHON) tests/protections.py $(CASES)
 
 bench: setup
 	@.ci/as-root $(PYTHON) benchmarks/launch.py
