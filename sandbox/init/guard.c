@@ -30,7 +30,11 @@ enum {
                  CLONE_NEWNET | CLONE_NEWTIME,
 };
 
-#define INIT_MAY_TAKE (1000 * MILLISECOND) /* to die of a "kill" before it is killed from outside */
+/*
+ * To die of a "kill" before it is killed from outside, and with it what it knows of the end: the exit code and the usage.
+ * Much memory to free, many processes and a slow machine take seconds; only an init that was stopped takes it all.
+ */
+#define INIT_MAY_TAKE (10000 * MILLISECOND)
 
 static struct {
     const struct plan *plan;
