@@ -69,7 +69,7 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     reap_orphans()
     # Other sandboxes of this machine come and go meanwhile; what a test left stays.
-    assert eventually(lambda: not before.differences(), seconds=5), before.differences()
+    assert eventually(lambda: not before.differences()), before.differences()
 
 
 @pytest.fixture(scope="session")

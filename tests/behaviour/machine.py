@@ -18,8 +18,8 @@ SLOWER = int(os.environ.get("SANDBOX_TEST_SLOWER", "1"))
 """How many times slower than usual this machine is: fewer runs fit into a test's time, and an end takes longer."""
 
 
-def eventually(condition: Callable[[], object], *, seconds: float = 5.0) -> bool:
-    """Wait for what gives no event."""
+def eventually(condition: Callable[[], object], *, seconds: float = 30.0) -> bool:
+    """Wait for what gives no event; long, as only a failure takes it all, and a busy machine takes some."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -60,7 +60,7 @@ def broken(chance: random.Random) -> bytes:
 
 @pytest.mark.once
 def test_r26_broken_files_are_refused_in_one_line(sandbox: Program, tmp_path: Path) -> None:
-    """2000 of them. Fails when any other exception gets out, or one file takes a second."""
+    """2000 of them. Fails when any other exception gets out, or one file takes seconds."""
     assert sandbox is not None
     seed = random.randrange(1 << 30)
     print("seed", seed)
@@ -71,7 +71,7 @@ def test_r26_broken_files_are_refused_in_one_line(sandbox: Program, tmp_path: Pa
         begin = time.monotonic()
         error = refusal(path, chance.choice((None, "x")))
         assert "\n" not in error, error
-        assert time.monotonic() - begin < SLOWER, path.read_bytes()[:200]
+        assert time.monotonic() - begin < 5 * SLOWER, path.read_bytes()[:200]
 
 
 def refusal(path: Path, profile: str | None) -> str:

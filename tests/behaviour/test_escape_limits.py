@@ -74,7 +74,7 @@ def test_r07_a_command_that_would_be_pid_1_obeys(sandbox: Program) -> None:
     with sandbox.start("--stop-timeout", "20", "--", "sh", "-c", "echo up; exec sleep 100") as running:
         running.read_line()
         running.process.terminate()
-        done = running.finish(timeout=10)
+        done = running.finish()
     assert done.code == 128 + signal.SIGTERM
 
 

@@ -152,7 +152,7 @@ def exchanging(rootfs: Rootfs) -> Iterator[Callable[[], int]]:
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def stop() -> int:
-        output = process.communicate(timeout=20)[0]
+        output = process.communicate(timeout=60)[0]
         return int(output or -1)
 
     yield stop

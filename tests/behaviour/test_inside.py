@@ -75,7 +75,7 @@ def states():
                     yield file.read().rpartition(')')[2].split()[0]
             except (FileNotFoundError, ProcessLookupError):
                 pass
-deadline = time.monotonic() + 5
+deadline = time.monotonic() + 30
 while len(seen := list(states())) > 2 and time.monotonic() < deadline:
     time.sleep(0.01)
 print(seen.count('Z'), len(seen))

@@ -25,8 +25,8 @@ def test_runner_is_killed_at_any_moment(sandbox: Program) -> None:
             time.sleep(moments.uniform(0, 0.3))
             below = descendants(running.pid)
             running.process.kill()
-        assert eventually(running.gone, seconds=5), (cgroups(running.name), seed)
-        assert eventually(lambda pids=below: not any(map(alive, pids)), seconds=5), seed
+        assert eventually(running.gone), (cgroups(running.name), seed)
+        assert eventually(lambda pids=below: not any(map(alive, pids))), seed
 
 
 @pytest.mark.drivers("none")
@@ -36,7 +36,7 @@ def test_runner_is_killed_while_the_tree_runs(sandbox: Program) -> None:
         below = running.tree()
         assert len(below) >= 4
         running.process.kill()
-    assert eventually(lambda: running.gone() and not any(map(alive, below)), seconds=5)
+    assert eventually(lambda: running.gone() and not any(map(alive, below)))
 
 
 @pytest.mark.drivers("none")
@@ -45,10 +45,10 @@ def test_guard_is_killed(sandbox: Program) -> None:
         running.read_line()
         below = running.tree()
         os.kill(running.guard(), signal.SIGKILL)
-        done = running.finish(timeout=20)
+        done = running.finish()
     assert done.code == 125
     assert done.report["outcome"] == "failed"
-    assert eventually(lambda: running.gone() and not any(map(alive, below)), seconds=5)
+    assert eventually(lambda: running.gone() and not any(map(alive, below)))
 
 
 def kill_runner_and_guard(running: Running) -> set[int]:
@@ -68,7 +68,7 @@ def test_gc_cleans_what_nobody_else_could(sandbox: Program) -> None:
         running.read_line()
         below = kill_runner_and_guard(running)
         running.process.wait()
-        assert eventually(lambda: not any(map(alive, below)), seconds=5), "the tree outlives its guard"
+        assert eventually(lambda: not any(map(alive, below))), "the tree outlives its guard"
         groups = cgroups(running.name)
         assert groups or sandbox.driver != "cgroupfs", "this test is about what stays; systemd may have removed it"
         done = sandbox.other("gc")
@@ -91,7 +91,7 @@ def test_gc_is_part_of_the_next_run(sandbox: Program) -> None:
     assert cgroups(running.name) or sandbox.driver != "cgroupfs"
     try:
         assert sandbox("--pids-limit", "50", "--", "true").code == 0
-        assert eventually(running.gone, seconds=5)
+        assert eventually(running.gone)
     finally:
         sandbox.other("gc")
 
@@ -123,7 +123,7 @@ def test_signal_ends_the_tree(sandbox: Program, number: signal.Signals) -> None:
         running.read_line()
         below = running.tree()
         running.process.send_signal(number)
-        done = running.finish(timeout=20)
+        done = running.finish()
     assert done.code == 128 + number
     assert running.gone()
     assert not any(map(alive, below))
@@ -136,9 +136,9 @@ def test_tree_that_ignores_the_signal_is_killed(sandbox: Program, number: signal
         running.read_line()
         begin = time.monotonic()
         running.process.send_signal(number)
-        done = running.finish(timeout=20)
+        done = running.finish()
     assert done.code == 137
-    assert 0.3 <= time.monotonic() - begin < 5
+    assert 0.3 <= time.monotonic() - begin < 9, "not after the 10 s that a stop may take if nothing is said"
     assert done.report["outcome"] in ("killed", "signaled")
 
 
@@ -149,7 +149,7 @@ def test_second_signal_does_not_wait(sandbox: Program) -> None:
         running.process.terminate()
         time.sleep(0.05)
         running.process.terminate()
-        assert running.finish(timeout=20).code == 137
+        assert running.finish().code == 137
 
 
 @pytest.mark.drivers("none")
@@ -161,7 +161,7 @@ def test_user_signals_are_passed_on(sandbox: Program) -> None:
         assert running.read_line() == b"one\n"
         running.process.send_signal(signal.SIGUSR2)
         assert running.read_line() == b"two\n"
-        assert running.finish(timeout=20).code == 4
+        assert running.finish().code == 4
 
 
 def _child_of_a_shell(sandbox: Program, *flags: str) -> tuple[Running, int]:
@@ -178,7 +178,7 @@ def test_runner_dies_with_its_parent(sandbox: Program) -> None:
     with running:
         below = descendants(running.pid)
         running.process.kill()
-        assert eventually(lambda: running.gone() and not any(map(alive, below)), seconds=10)
+        assert eventually(lambda: running.gone() and not any(map(alive, below)))
 
 
 @pytest.mark.drivers("none")
@@ -190,7 +190,7 @@ def test_runner_outlives_its_parent_if_asked(sandbox: Program) -> None:
         running.process.wait()
         assert not eventually(lambda: not alive(runner), seconds=0.5)
         os.kill(runner, signal.SIGTERM)
-        assert eventually(lambda: running.gone() and not any(map(alive, below)), seconds=10)
+        assert eventually(lambda: running.gone() and not any(map(alive, below)))
 
 
 def test_library_process_that_dies_leaves_nothing(sandbox: Program) -> None:
@@ -200,4 +200,4 @@ def test_library_process_that_dies_leaves_nothing(sandbox: Program) -> None:
     import subprocess
 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).stdout == b"up\n"
-    assert eventually(lambda: not cgroups(name) and not (STATE / name).exists(), seconds=5)
+    assert eventually(lambda: not cgroups(name) and not (STATE / name).exists())

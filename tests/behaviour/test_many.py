@@ -57,5 +57,5 @@ def test_concurrent_runs(sandbox: Program, tmp_path: Path, number: int) -> None:
     assert done.stderr == ""
     results = sorted(tuple(map(int, line.split())) for line in (tmp_path / "results").read_text().splitlines())
     assert results == [(one, one) for one in range(number)]
-    assert eventually(lambda: not [path for path in cgroups() if prefix in path], seconds=1)
+    assert eventually(lambda: not [path for path in cgroups() if prefix in path])
     assert not [name for name in os.listdir(STATE) if name.startswith(prefix)]

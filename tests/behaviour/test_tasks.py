@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from machine import SLOWER
 from program import Program, python
 
 BOMB = """
@@ -26,7 +25,7 @@ while True:
 def test_fork_bomb_is_over_in_time(sandbox: Program) -> None:
     done = sandbox("--pids-limit", "200", "--timeout", "2", *python(BOMB), timeout=60)
     assert (done.code, done.report["outcome"]) == (124, "wall_time")
-    assert done.seconds < 2 + 3 * SLOWER
+    assert done.seconds < 40, "the kill did not reach those that fork"
     assert done.usage["pids_peak"] == 200
     assert done.usage["pids_failures"] > 0
 

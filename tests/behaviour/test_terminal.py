@@ -44,13 +44,13 @@ def test_terminal_of_its_own(sandbox: Program, console: Console) -> None:
             " 'end')")
     with console.start(sandbox, "-t", *python(code)) as running:
         assert console.expect(b"end\r\n") == b"True True True True True end\r\n"
-        assert running.finish(timeout=20).code == 0
+        assert running.finish().code == 0
 
 
 def test_without_t_the_terminal_is_the_callers(sandbox: Program, console: Console) -> None:
     with console.start(sandbox, *python("import os; print(os.fstat(0).st_rdev, 'end')")) as running:
         assert console.expect(b"end\r\n").split()[0] == str(os.fstat(console.slave).st_rdev).encode()
-        assert running.finish(timeout=20).code == 0
+        assert running.finish().code == 0
 
 
 def test_window_size(sandbox: Program, console: Console) -> None:
@@ -62,7 +62,7 @@ def test_window_size(sandbox: Program, console: Console) -> None:
         console.resize(50, 120)
         console.expect(b"size 120 50\r\n")
         console.type(b"end\n")
-        assert running.finish(timeout=20).code == 0
+        assert running.finish().code == 0
 
 
 def test_our_terminal_is_restored(sandbox: Program, console: Console) -> None:
@@ -71,7 +71,7 @@ def test_our_terminal_is_restored(sandbox: Program, console: Console) -> None:
         console.expect(b"up\r\n")
         assert termios.tcgetattr(console.slave) != before, "raw meanwhile"
         console.type(b"\n")
-        assert running.finish(timeout=20).code == 137
+        assert running.finish().code == 137
     assert termios.tcgetattr(console.slave) == before
 
 
@@ -84,7 +84,7 @@ def test_ctrl_c_arrives_once(sandbox: Program, console: Console, flags: tuple[st
         time.sleep(0.2)  # a second one would come as fast
         running.process.send_signal(signal.SIGUSR1)
         console.expect(b"total 1\r\n")
-        assert running.finish(timeout=20).code == 0
+        assert running.finish().code == 0
 
 
 @pytest.mark.parametrize("flags", [("-t",), ()], ids=["own terminal", "caller's terminal"])
@@ -92,7 +92,7 @@ def test_ctrl_c_ends_what_does_not_catch_it(sandbox: Program, console: Console, 
     with console.start(sandbox, *flags, "--", "sh", "-c", "echo up; exec sleep 1000") as running:
         console.expect(b"up\r\n")
         console.type(b"\x03")
-        done = running.finish(timeout=20)
+        done = running.finish()
     assert done.code == 130
     assert done.report["signal"] == signal.SIGINT
 
@@ -110,7 +110,7 @@ def test_job_control(sandbox: Program, console: Console) -> None:
         console.type(b"bg; jobs; kill %1; wait; echo done-$((40+2))\n")
         assert b"no job control" not in console.expect(b"done-42\r\n")
         console.type(b"exit 3\n")
-        assert running.finish(timeout=20).code == 3
+        assert running.finish().code == 3
 
 
 def test_end_of_file(sandbox: Program, console: Console) -> None:
@@ -118,7 +118,7 @@ def test_end_of_file(sandbox: Program, console: Console) -> None:
         console.type(b"line\n")
         console.expect(b"line\r\nline\r\n")
         console.type(b"\x04")
-        assert running.finish(timeout=20).code == 0
+        assert running.finish().code == 0
 
 
 def test_terminal_without_one_of_ours(sandbox: Program) -> None:
@@ -140,7 +140,7 @@ def test_slow_reader_of_a_terminal_costs_no_memory(sandbox: Program) -> None:
         assert int(status(running.pid)["VmRSS"].split()[0]) - memory < 4096
         running.process.stdout.close()  # type: ignore[union-attr]
         running.process.stdout = None
-        assert running.finish(timeout=20).code in (129, 141)
+        assert running.finish().code in (129, 141)
 
 
 def test_terminal_hangs_up(sandbox: Program) -> None:
@@ -149,4 +149,4 @@ def test_terminal_hangs_up(sandbox: Program) -> None:
         console.expect(b"up\r\n")
         os.close(console.slave)
         os.close(console.master)
-        assert running.finish(timeout=20).code in (129, 137)
+        assert running.finish().code in (129, 137)

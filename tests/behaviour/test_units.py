@@ -190,7 +190,7 @@ def test_limits_survive_reloads_and_a_reexec(sandbox: Program, kind: str) -> Non
             subprocess.run(["systemd-run", *MANAGER, "--scope", "-q", "-p", f"CPUWeight={100 + number}", "true"],
                            check=True)
         assert systemctl("daemon-reexec").returncode == 0
-        assert eventually(lambda: systemctl("is-system-running").stdout.strip() in ("running", "degraded"), seconds=30)
+        assert eventually(lambda: systemctl("is-system-running").stdout.strip() in ("running", "degraded"))
         needs = [shown(unit, "NeedDaemonReload")["NeedDaemonReload"] for unit in units]
         assert needs == ["no"] * count
         done = [run.finish(b"\n") for run in runs]
@@ -281,7 +281,7 @@ def bus() -> None:
     """systemd may lose a message bus that is restarted while it reloads; a signal has it come back (systemd(1))."""
     if not is_on_the_bus():
         os.kill(1, signal.SIGUSR1)
-        assert eventually(is_on_the_bus, seconds=25)
+        assert eventually(is_on_the_bus)
 
 
 @UNITS
@@ -304,7 +304,7 @@ def test_with_no_way_to_systemd_nothing_starts_and_what_runs_ends_well(sandbox: 
     assert status(f"sandbox-{refused.name}.{kind}") == NO_SUCH_UNIT
     assert (ended.code, ended.report["outcome"]) == (7, "exited"), ended.err
     assert all(row["enforced"] for row in ended.report["limits"])
-    assert max(ended.seconds, refused.seconds) < 25 + 5 * SLOWER
+    assert max(ended.seconds, refused.seconds) < 40 + 4 * SLOWER, "asked twice, for 25 s each time"
     assert running.gone()
     assert status(unit) == NO_SUCH_UNIT
 

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 from zlib import crc32
 
 import pytest
-from machine import SLOWER, free_port, own_address, undisturbed
+from bare_launcher import PATIENCE
+from machine import SLOWER, eventually, free_port, own_address, undisturbed
 
 from sandbox.box import Sandbox as Box
 from sandbox.box import probe_for
@@ -105,19 +106,10 @@ def tables() -> set[str]:
     return within(None, read)
 
 
-def eventually(condition: Callable[[], object]) -> bool:
-    deadline = time.monotonic() + 5
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
-
-
 def listener(address: str, port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
     made = socket.socket(socket.AF_INET, kind)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    made.settimeout(5)
+    made.settimeout(PATIENCE)
     try:
         made.bind((address, port))
         if kind == socket.SOCK_STREAM:
@@ -138,9 +130,9 @@ def test_each_end_reaches_the_other(make: Callable[..., Sandbox]) -> None:
     box = make()
     box.connect()
     with box.inside(lambda: listener(box.ends.inside, 80)) as server:
-        assert exchange(socket.create_connection((box.ends.inside, 80), 5), server) == b"hello"
+        assert exchange(socket.create_connection((box.ends.inside, 80), PATIENCE), server) == b"hello"
     with listener(box.ends.outside, 0) as server:
-        client = box.inside(lambda: socket.create_connection(server.getsockname(), 5))
+        client = box.inside(lambda: socket.create_connection(server.getsockname(), PATIENCE))
         assert exchange(client, server) == b"hello"
 
 
@@ -150,7 +142,7 @@ def test_a_published_port_leads_in_from_localhost(make: Callable[..., Sandbox], 
     box = make(publish=[f"{published}{port}:80"])
     box.connect()
     with box.inside(lambda: listener("", 80)) as server:
-        assert exchange(socket.create_connection(("127.0.0.1", port), 5), server) == b"hello"
+        assert exchange(socket.create_connection(("127.0.0.1", port), PATIENCE), server) == b"hello"
 
 
 def test_a_published_port_leads_in_from_the_machines_own_address(make: Callable[..., Sandbox]) -> None:
@@ -158,13 +150,13 @@ def test_a_published_port_leads_in_from_the_machines_own_address(make: Callable[
     box = make(publish=[f"{port}:80"])
     box.connect()
     with box.inside(lambda: listener("", 80)) as server:
-        assert exchange(socket.create_connection((own_address(), port), 5), server) == b"hello"
+        assert exchange(socket.create_connection((own_address(), port), PATIENCE), server) == b"hello"
         # The sandbox itself and another one reach it by the machine's address, too.
-        client = box.inside(lambda: socket.create_connection((box.ends.outside, port), 5))
+        client = box.inside(lambda: socket.create_connection((box.ends.outside, port), PATIENCE))
         assert exchange(client, server) == b"hello"
         other = make()
         other.connect()
-        client = other.inside(lambda: socket.create_connection((other.ends.outside, port), 5))
+        client = other.inside(lambda: socket.create_connection((other.ends.outside, port), PATIENCE))
         assert exchange(client, server) == b"hello"
 
 
@@ -174,7 +166,7 @@ def test_a_published_udp_port_leads_in(make: Callable[..., Sandbox]) -> None:
     box.connect()
     with (box.inside(lambda: listener("", 53, socket.SOCK_DGRAM)) as server,
           socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client):
-        client.settimeout(5)
+        client.settimeout(PATIENCE)
         client.sendto(b"question", ("127.0.0.1", port))
         question, where = server.recvfrom(100)
         server.sendto(b"answer", where)
@@ -186,7 +178,7 @@ def test_a_port_of_another_address_is_not_published(make: Callable[..., Sandbox]
     box = make(publish=[f"127.0.0.1:{port}:80"])
     box.connect()
     with box.inside(lambda: listener("", 80)), pytest.raises(ConnectionRefusedError):
-        socket.create_connection((own_address(), port), 5)
+        socket.create_connection((own_address(), port), PATIENCE)
 
 
 def test_a_port_that_a_program_has_is_refused(make: Callable[..., Sandbox]) -> None:
@@ -306,10 +298,10 @@ def test_the_rate_holds_each_way(make: Callable[..., Sandbox], direction: str) -
 
     def run() -> float:
         with listener(box.ends.outside, 0) as server:
-            client = box.inside(lambda: socket.create_connection(server.getsockname(), 5))
+            client = box.inside(lambda: socket.create_connection(server.getsockname(), PATIENCE))
             with client, server.accept()[0] as accepted:
-                accepted.settimeout(20)
-                client.settimeout(20)
+                accepted.settimeout(PATIENCE)
+                client.settimeout(PATIENCE)
                 return transfer(*(accepted, client) if direction == "in" else (client, accepted), size=4_000_000)
 
     seconds = undisturbed(run, lambda seconds: seconds > 4.6)
@@ -325,7 +317,7 @@ def test_a_burst_passes_at_once(make: Callable[..., Sandbox]) -> None:
     box = make(net_rate="1mbit:1m")
     box.connect()
     with listener(box.ends.outside, 0) as server:
-        client = box.inside(lambda: socket.create_connection(server.getsockname(), 5))
+        client = box.inside(lambda: socket.create_connection(server.getsockname(), PATIENCE))
         with client, server.accept()[0] as accepted:
             assert transfer(accepted, client, size=900_000) < 2  # 7 s without it
 
@@ -336,7 +328,7 @@ def test_a_delay_holds_each_way(make: Callable[..., Sandbox]) -> None:
         pytest.skip("this kernel has no netem")
     box.connect()
     with listener(box.ends.outside, 0) as server:
-        client = box.inside(lambda: socket.create_connection(server.getsockname(), 5))
+        client = box.inside(lambda: socket.create_connection(server.getsockname(), PATIENCE))
         with client, server.accept()[0] as accepted:
             start = time.monotonic()
             client.send(b"a")
@@ -476,7 +468,7 @@ def test_it_gets_out_by_the_machines_address(make: Callable[..., Sandbox]) -> No
             assert uplink.probe().forwarding
             box.connect()
             with within(outer, lambda _: listener("198.51.100.1", 80)) as server:
-                client = box.inside(lambda: socket.create_connection(("198.51.100.1", 80), 5))
+                client = box.inside(lambda: socket.create_connection(("198.51.100.1", 80), PATIENCE))
                 with client, server.accept()[0] as accepted:
                     return accepted.getpeername()[0].encode()
         finally:
