@@ -148,6 +148,8 @@ def peers(directory: Path, stack: ExitStack) -> dict[str, Callable[[], float]]:
     candidates: dict[str, Callable[[], float]] = {}
     if shutil.which("bwrap"):
         candidates[BWRAP] = spawn([*BWRAP.split(), TRUE])
+    else:
+        print("left out: bwrap, and the budgets beside it: apt install bubblewrap", file=sys.stderr)
     if shutil.which("runc"):
         candidates["runc run, no limits"] = spawn(runtime("runc", directory))
     if shutil.which("crun"):
