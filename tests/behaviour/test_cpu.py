@@ -39,8 +39,8 @@ def test_cpuset(sandbox: Program) -> None:
 @pytest.mark.parametrize("loop", [BUSY, "while :; do (i=0; while [ $i -lt 2000 ]; do i=$((i+1)); done); done"],
                          ids=["one process", "many short ones"])
 def test_cpu_time_of_the_tree(sandbox: Program, loop: str) -> None:
-    done = undisturbed(lambda: sandbox("--cpu-time", "0.5", "--timeout", "50", "--", "sh", "-c", loop),
-                       lambda done: done.usage["cpu_time"] >= 0.8)
+    done = undisturbed(lambda: sandbox("--cpu-time", "0.5", "--timeout", "20", "--", "sh", "-c", loop),
+                       lambda done: done.code == 152 and done.usage["cpu_time"] >= 0.8)
     assert (done.code, done.report["outcome"]) == (152, "cpu_time")
     assert 0.5 <= done.usage["cpu_time"] < 0.8
     assert "CPU time" in done.err
