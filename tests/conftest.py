@@ -1,85 +1,12 @@
-"""What all tests share: what a test needs of the machine, and what happens when the machine has it not."""
+"""Hooks of all tests: skip or fail a test whose requirements the machine does not meet."""
 
 from __future__ import annotations
 
-import os
 import signal
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-MUST_WORK = frozenset(os.environ.get("SANDBOX_MUST_WORK", "").split())
-"""Names of requirements that this machine is known to meet: a test that misses one of them fails. In the lab, and
-wherever a test that cannot run would mean that something is broken."""
-
-
-def _mounted(kind: str) -> bool:
-    return any(f" - {kind} " in line for line in Path("/proc/self/mountinfo").read_text().splitlines())
-
-
-def _controllers_of_version_1() -> bool:
-    return any(" - cgroup " in line and "memory" in line.rpartition(" - ")[2]
-               for line in Path("/proc/self/mountinfo").read_text().splitlines())
-
-
-def _disk() -> bool:
-    device = os.stat("/").st_dev
-    return os.path.exists(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
-
-
-def _command(name: str) -> Callable[[], bool]:
-    import shutil
-
-    return lambda: shutil.which(name) is not None
-
-
-def _maps_owners() -> bool:
-    from sandbox.host import probe
-    from sandbox.isolation.paths import may_shift
-
-    host = probe()
-    return may_shift(host.mount("/")[1], host)
-
-
-def _makes_nodes() -> bool:
-    held = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff:"))
-    return bool(int(held.split()[1], 16) >> 27 & 1)
-
-
-def _ids_are_lent() -> bool:
-    """Root can make up a user to lend them to."""
-    from sandbox.isolation.lent import probe
-
-    found = probe(os.geteuid())
-    return os.geteuid() == 0 or bool(found.uids and found.gids)
-
-
-def _scopes() -> bool:
-    from sandbox.isolation import landlock
-
-    return (landlock.abi() or 0) >= landlock.SCOPED
-
-
-REQUIREMENTS: dict[str, tuple[str, Callable[[], bool]]] = {
-    "root": ("not root", lambda: os.geteuid() == 0),
-    "cgroup1": ("no cgroup v1 tree has the memory controller", _controllers_of_version_1),
-    "cgroup2": ("the memory controller is not on cgroup v2",
-                lambda: _mounted("cgroup2") and not _controllers_of_version_1()),
-    "swap": ("no swap", lambda: len(Path("/proc/swaps").read_text().splitlines()) > 1),
-    "disk": ("the root file system is not on a disk", _disk),
-    "idmap": ("the root file system cannot be mounted with other ids", _maps_owners),
-    "mknod": ("no CAP_MKNOD", _makes_nodes),
-    "cpus2": ("fewer than two CPUs", lambda: len(os.sched_getaffinity(0)) >= 2),
-    "strace": ("no strace", _command("strace")),
-    "uidmap": ("no newuidmap", _command("newuidmap")),
-    "lent": ("/etc/subuid and /etc/subgid lend no ids to this user", _ids_are_lent),
-    "bash": ("no bash", _command("bash")),
-    "cc": ("no C compiler", _command("cc")),
-    "chromium": ("no chromium", _command("chromium")),
-    "scopes": ("the kernel's Landlock has no scopes (ABI 6, Linux 6.12)", _scopes),
-    "systemd": ("systemd does not run here", lambda: os.path.isdir("/run/systemd/system")),
-}
+from support.requirements import MUST_WORK, REQUIREMENTS
 
 
 def pytest_configure() -> None:

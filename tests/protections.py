@@ -2,7 +2,7 @@
 
 Usage: protections.py [ID...]
 
-What is taken away is in behaviour/protections_table.py. It is all done in a copy of the tree and, since commands that
+What is taken away is in support/protections_table.py. It is all done in a copy of the tree and, since commands that
 nothing holds back are run then, in a container lab; only what can do no harm is run on this machine. The tests must
 pass before anything is taken away, and a program that does not start any more counts for nothing.
 """
@@ -24,13 +24,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-TESTS = Path(__file__).resolve().parent
-ROOT = TESTS.parent
-sys.path.insert(0, str(TESTS / "behaviour"))
+from support.forty_cases import FORTY
+from support.machine import descendants
+from support.protections_table import ROWS, Edit, Row
 
-from machine import descendants  # noqa: E402
-from protections_table import ROWS, Edit, Row  # noqa: E402
-from test_escape_table import FORTY  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 COPIED = ("sandbox", "cli", "tests", "pyproject.toml")
 LAB_FILES = Path("/var/lib/sandbox-lab")

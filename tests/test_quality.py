@@ -66,6 +66,28 @@ def test_no_write_that_swallows_the_error() -> None:
     assert found == []
 
 
+def _imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the line and the full name of every module that a file imports from; ``.`` stands for a relative import."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.lineno, "." if node.level else str(node.module)
+
+
+def test_tests_share_nothing_but_the_package_support() -> None:
+    """Several directories have a ``conftest``: the order of the path would decide which of them an import gets."""
+    import tomllib
+
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    assert settings["pythonpath"] == ["tests"]
+    tests = ROOT / "tests"
+    unshared = {".", "tests", *(path.stem for path in tests.iterdir())} - {"support"}
+    found = [f"{path}:{line}: {name}" for path in tests.rglob("*.py") for line, name in _imports(path)
+             if name == "." or name.partition(".")[0] in unshared]
+    assert found == []
+
+
 def test_every_module_says_what_it_is() -> None:
     assert [str(path) for path in LIBRARY if not ast.get_docstring(ast.parse(path.read_text()))] == []
 

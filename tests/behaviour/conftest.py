@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine import SLOWER, Snapshot, eventually, reap_orphans
-from program import Program
 
 import sandbox as package
+from support.machine import SLOWER, Snapshot, eventually, reap_orphans
+from support.sandbox_run import Program
 
 DRIVERS = tuple(os.environ.get("SANDBOX_TEST_DRIVERS", "cgroupfs").split(","))
 """The drivers that make cgroups here; ``none`` is added by the tests that need no cgroup."""

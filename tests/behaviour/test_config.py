@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from program import Program
+
+from support.sandbox_run import Program
 
 pytestmark = pytest.mark.drivers("none")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from machine import undisturbed
-from program import Program, Result, python
+
+from support.machine import undisturbed
+from support.sandbox_run import Program, Result, python
 
 BUSY = "while :; do :; done"
 

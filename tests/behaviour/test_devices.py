@@ -7,7 +7,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from program import Program, python
 
 from sandbox.box import Sandbox, probe_for
 from sandbox.errors import CgroupError
@@ -15,6 +14,7 @@ from sandbox.host import Host
 from sandbox.isolation import device_filter, nodes
 from sandbox.options import make_spec
 from sandbox.spec import Spec
+from support.sandbox_run import Program, python
 
 pytestmark = pytest.mark.requires("root")
 TRY = """

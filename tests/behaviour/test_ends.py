@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from program import Program, python
+
+from support.sandbox_run import Program, python
 
 pytestmark = pytest.mark.drivers("none")
 

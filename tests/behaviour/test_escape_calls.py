@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from probes import REFUSED, bare, probe, python
-from program import Program, names
+
+from support.probes import DIRECTORY, REFUSED, bare, probe, python
+from support.sandbox_run import Program, names
 
 sandbox = bare
 pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation]
@@ -108,7 +108,7 @@ def key() -> Iterator[str]:
 
 def _number(name: str) -> int:
     source: dict[str, object] = {}
-    exec((Path(__file__).parent / "probes" / "calls.py").read_text(), source)
+    exec((DIRECTORY / "calls.py").read_text(), source)
     numbers: dict[str, tuple[int, int]] = source["NUMBERS"]  # type: ignore[assignment]
     return numbers[name][os.uname().machine != "x86_64"]
 

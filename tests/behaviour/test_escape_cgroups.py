@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from machine import cgroup_mounts, cgroups, named
-from probes import REFUSED, bare, command, probe
-from program import Program, names
+
+from support.machine import cgroup_mounts, cgroups, named
+from support.probes import REFUSED, bare, command, probe
+from support.sandbox_run import Program, names
 
 sandbox = bare
 

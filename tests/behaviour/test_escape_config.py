@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
-from machine import SLOWER
-from probes import bare
-from program import Program
 
 from sandbox.config import defaults
 from sandbox.errors import SpecError
 from sandbox.options import make_spec
+from support.machine import SLOWER
+from support.probes import bare
+from support.sandbox_run import Program
 
 sandbox = bare
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from probes import REFUSED, bare, probe, python
-from program import Program
 
 import sandbox as package
+from support.probes import REFUSED, bare, probe, python
+from support.sandbox_run import Program
 
 sandbox = bare
 pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation]

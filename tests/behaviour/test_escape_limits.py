@@ -8,9 +8,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from machine import cgroups, descendants, eventually, named, status
-from probes import bare, python
-from program import Program
+
+from support.machine import cgroups, descendants, eventually, named, status
+from support.probes import bare, python
+from support.sandbox_run import Program
 
 sandbox = bare
 

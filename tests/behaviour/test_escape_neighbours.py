@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from machine import alive
-from probes import REFUSED, bare, command, probe
-from program import Program, names
 
 from sandbox.isolation import landlock
+from support.machine import alive
+from support.probes import REFUSED, bare, command, probe
+from support.sandbox_run import Program, names
 
 sandbox = bare
 pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation]

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from probes import bare
-from probes.rootfs import MOUNTED, Rootfs
-from program import Program, Result
+
+from support.probes import bare
+from support.rootfs import MOUNTED, Rootfs
+from support.sandbox_run import Program, Result
 
 sandbox = bare
 

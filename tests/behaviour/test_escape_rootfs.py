@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine import SLOWER
-from probes import DIRECTORY, bare
-from probes.rootfs import Rootfs
-from program import Program, Result, names
 
 import sandbox as package
 from sandbox.options import make_spec
+from support.machine import SLOWER
+from support.probes import DIRECTORY, bare
+from support.rootfs import Rootfs
+from support.sandbox_run import Program, Result, names
 
 pytestmark = pytest.mark.isolation
 

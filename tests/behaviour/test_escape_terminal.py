@@ -9,9 +9,10 @@ import termios
 from collections.abc import Iterator
 
 import pytest
-from console import Console
-from probes import bare, command
-from program import Program
+
+from support.console import Console
+from support.probes import bare, command
+from support.sandbox_run import Program
 
 sandbox = bare
 pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation]

@@ -7,7 +7,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from program import Program, python
+
+from support.sandbox_run import Program, python
 
 pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation]
 

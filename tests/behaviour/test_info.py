@@ -6,7 +6,8 @@ import json
 import os
 
 import pytest
-from program import Program
+
+from support.sandbox_run import Program
 
 
 def test_info_names_the_driver_first(sandbox: Program) -> None:
@@ -31,7 +32,7 @@ def test_info_to_a_reader_that_goes_away(sandbox: Program) -> None:
     os.close(read)
     import subprocess
 
-    from program import SANDBOX
+    from support.sandbox_run import SANDBOX
 
     with open(write, "wb") as out:
         done = subprocess.run([*SANDBOX, "info"], stdout=out, stderr=subprocess.PIPE, check=False, timeout=60)

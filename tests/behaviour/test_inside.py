@@ -8,7 +8,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from program import Program, python
+
+from support.sandbox_run import Program, python
 
 pytestmark = pytest.mark.drivers("none")
 

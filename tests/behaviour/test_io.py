@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from machine import cgroup_file, undisturbed
-from program import Program
+
+from support.machine import cgroup_file, undisturbed
+from support.sandbox_run import Program
 
 pytestmark = pytest.mark.requires("disk")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from machine import cgroup_file, holders
-from program import Program
+
+from support.machine import cgroup_file, holders
+from support.sandbox_run import Program
 
 MIB = 1 << 20
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -9,8 +9,9 @@ import sys
 import time
 
 import pytest
-from machine import STATE, alive, cgroups, children, descendants, eventually
-from program import Program, Running, names
+
+from support.machine import STATE, alive, cgroups, children, descendants, eventually
+from support.sandbox_run import Program, Running, names
 
 TREE = ("--", "sh", "-c", "trap '' TERM INT HUP; sleep 1000 & setsid sleep 1000 & echo up; wait")
 
@@ -98,7 +99,7 @@ def test_gc_is_part_of_the_next_run(sandbox: Program) -> None:
 
 @pytest.mark.requires("root")
 def test_gc_leaves_foreign_groups_alone(sandbox: Program) -> None:
-    from machine import new_cgroups
+    from support.machine import new_cgroups
 
     foreign = new_cgroups("pids") / f"sandbox-{names('foreign')}"
     foreign.mkdir()

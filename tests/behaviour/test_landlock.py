@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from probes import bare, probe, python
-from program import Program, names
 
 from sandbox.box import Sandbox, probe_for
 from sandbox.options import make_spec
+from support.probes import bare, probe, python
+from support.sandbox_run import Program, names
 
 sandbox = bare
 pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation, pytest.mark.requires("scopes")]

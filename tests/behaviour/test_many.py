@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from machine import SLOWER, STATE, cgroups, eventually
-from program import Program, names
+
+from support.machine import SLOWER, STATE, cgroups, eventually
+from support.sandbox_run import Program, names
 
 THREADS = """
 import json, os, sandbox, sys, threading

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 
 import pytest
-from machine import holders
-from program import Program, python
+
+from support.machine import holders
+from support.sandbox_run import Program, python
 
 MIB = 1 << 20
 # Not of zeros: with swap, Linux 6.12 gives such pages back to the shared zero page instead of charging them.

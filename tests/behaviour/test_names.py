@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
-from machine import alive, cgroups, holders
-from program import Program
+
+from support.machine import alive, cgroups, holders
+from support.sandbox_run import Program
 
 
 def test_a_name_is_used_once_at_a_time(sandbox: Program) -> None:
@@ -28,8 +29,8 @@ def test_a_name_is_used_once_at_a_time(sandbox: Program) -> None:
 
 @pytest.mark.only("cgroupfs")
 def test_a_foreign_directory_of_that_name(sandbox: Program) -> None:
-    from machine import new_cgroups
-    from program import names
+    from support.machine import new_cgroups
+    from support.sandbox_run import names
 
     name = names()
     foreign = new_cgroups("pids") / f"sandbox-{name}"

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from machine import cgroups, eventually, own_cgroup
-from program import Program, names, python
+
+from support.machine import cgroups, eventually, own_cgroup
+from support.sandbox_run import Program, names, python
 
 pytestmark = pytest.mark.requires("cgroup1")
 MIB = 1 << 20

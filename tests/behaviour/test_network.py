@@ -15,8 +15,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from machine import SLOWER, STATE, alive, eventually, free_port, own_address, undisturbed
-from program import Program, Result, Running, python
+
+from support.machine import SLOWER, STATE, alive, eventually, free_port, own_address, undisturbed
+from support.sandbox_run import Program, Result, Running, python
 
 pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation, pytest.mark.requires("root")]
 

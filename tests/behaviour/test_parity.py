@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from program import Program
+
+from support.sandbox_run import Program
 
 pytestmark = pytest.mark.requires("systemd", "root")
 

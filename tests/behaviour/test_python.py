@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine import cgroup_file, cgroups, eventually, holders
-from program import Program, names
 
 import sandbox
+from support.machine import cgroup_file, cgroups, eventually, holders
+from support.sandbox_run import Program, names
 
 
 @pytest.fixture

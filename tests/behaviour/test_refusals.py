@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from program import Program
+
+from support.sandbox_run import Program
 
 
 @pytest.mark.requires("cgroup1")

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from program import SANDBOX
 
 from sandbox.isolation import lent
+from support.sandbox_run import SANDBOX
 
 pytestmark = pytest.mark.requires("uidmap", "lent")
 

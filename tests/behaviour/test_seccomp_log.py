@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from machine import alive, eventually
-from probes import bare, probe, python
-from program import Program
+
+from support.machine import alive, eventually
+from support.probes import bare, probe, python
+from support.sandbox_run import Program
 
 sandbox = bare
 pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation]

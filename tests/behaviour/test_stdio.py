@@ -7,8 +7,9 @@ import random
 import subprocess
 
 import pytest
-from machine import eventually, status
-from program import Program, python
+
+from support.machine import eventually, status
+from support.sandbox_run import Program, python
 
 pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation]
 

@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from console import Console
-from machine import eventually, named, status
-from program import Program, python
+
+from support.console import Console
+from support.machine import eventually, named, status
+from support.sandbox_run import Program, python
 
 pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation]
 

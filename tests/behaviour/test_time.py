@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from machine import undisturbed
-from program import Program, python
+
+from support.machine import undisturbed
+from support.sandbox_run import Program, python
 
 pytestmark = pytest.mark.drivers("none")
 

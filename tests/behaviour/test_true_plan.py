@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from program import Program, names
+
+from support.sandbox_run import Program, names
 
 FLAGS = ("-m", "64m", "--cpus", "0.5", "--pids-limit", "20", "--cpuset-cpus", "0", "--ulimit", "nofile=99",
          "--timeout", "50", "--cpu-time", "9", "-w", "/", "-e", "X=1",

@@ -13,9 +13,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from crowd import ALTOGETHER, MESSAGE_BUS, OWN_SOCKET, PER_USER, Crowd
-from machine import SLOWER, cgroup_file, eventually, holders
-from program import Program, names, python
+
+from support.machine import SLOWER, cgroup_file, eventually, holders
+from support.sandbox_run import Program, names, python
+from support.systemd_connections import ALTOGETHER, MESSAGE_BUS, OWN_SOCKET, PER_USER, Crowd
 
 pytestmark = pytest.mark.requires("systemd")
 

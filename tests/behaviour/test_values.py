@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from program import Program
+
+from support.sandbox_run import Program
 
 pytestmark = pytest.mark.once
 WRONG = {

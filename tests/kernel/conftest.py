@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from bare_launcher import Run, pipe
 
 from sandbox.init import build, wire
 from sandbox.steps import Step
+from support.bare_launcher import Run, Start, pipe
 
 COMPILED = pytest.mark.requires("cc")
-Start = Callable[..., Run]
 
 
 @pytest.fixture(scope="session", params=["shipped", pytest.param("libc", marks=COMPILED),

@@ -18,13 +18,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from bare_launcher import (
+
+from sandbox.init import wire
+from sandbox.steps import Arg, Step
+from support.bare_launcher import (
     CLONE_NEWNS,
     CLONE_NEWPID,
     CLONE_NEWUSER,
     ENTER,
     SIGNALS,
     Run,
+    Start,
     children,
     pipe,
     plan,
@@ -33,14 +37,10 @@ from bare_launcher import (
     wait_gone,
 )
 
-from sandbox.init import wire
-from sandbox.steps import Arg, Step
-
 pytestmark = pytest.mark.requires("root")
 
 SLEEP = ("/bin/sleep", "1000")
 TERM = int(signal.SIGTERM)
-Start = Callable[..., Run]
 
 
 @contextmanager

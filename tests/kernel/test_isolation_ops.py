@@ -14,24 +14,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from bare_launcher import (
+
+from sandbox.host import probe
+from sandbox.isolation.paths import may_shift
+from sandbox.steps import Arg, Step
+from support.bare_launcher import (
     CLONE_NEWNS,
     CLONE_NEWPID,
     CLONE_NEWUSER,
     SIGNALS,
     Run,
+    Start,
     children,
     pipe,
     plan,
     shell,
     wait_gone,
 )
-from conftest import Start
-from machine import SLOWER
-
-from sandbox.host import probe
-from sandbox.isolation.paths import may_shift
-from sandbox.steps import Arg, Step
+from support.machine import SLOWER
 
 pytestmark = pytest.mark.requires("root")
 

@@ -17,8 +17,6 @@ from typing import Any, TypeVar
 from zlib import crc32
 
 import pytest
-from bare_launcher import PATIENCE
-from machine import SLOWER, eventually, free_port, own_address, undisturbed
 
 from sandbox.box import Sandbox as Box
 from sandbox.box import probe_for
@@ -30,6 +28,8 @@ from sandbox.isolation.nftables import Table
 from sandbox.isolation.uplink import within
 from sandbox.options import make_spec
 from sandbox.steps import Phase, Step
+from support.bare_launcher import PATIENCE
+from support.machine import SLOWER, eventually, free_port, own_address, undisturbed
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes network devices: needs root")
 Result = TypeVar("Result")

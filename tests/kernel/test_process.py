@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bare_launcher import children
 
 import sandbox
 from sandbox.box import Sandbox
@@ -17,6 +16,7 @@ from sandbox.errors import CgroupError, ExecError, SandboxError, SpecError, Step
 from sandbox.host import probe
 from sandbox.launch import Guard
 from sandbox.launcher import run, run_async
+from support.bare_launcher import children
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes cgroups: needs root")
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from labs import Lab
+
+from support.labs import Lab
 
 
 def pytest_configure(config: pytest.Config) -> None:

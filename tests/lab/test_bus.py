@@ -7,7 +7,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from labs import Lab
+
+from support.labs import Lab
 
 ROOT = Path(__file__).resolve().parents[2]
 PROLOGUE = """

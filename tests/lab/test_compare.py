@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labs import SANDBOX, Lab, sandbox_lab
+
+from support.labs import Lab, sandbox_lab
+from support.sandbox_run import SANDBOX
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMITS = ("-m", "64m", "--cpus", "0.333", "--pids-limit", "20")

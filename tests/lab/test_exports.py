@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterable, Iterator
 
 import pytest
-from labs import Lab
 
 from sandbox.isolation.namespaces import BASE
+from support.labs import Lab
 
 pytestmark = pytest.mark.tools
 TOOLS = ("systemd-run", "unit", "docker", "podman", "oci")

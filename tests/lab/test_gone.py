@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import traces
-from labs import SANDBOX, Lab, sandbox_lab
+
+from support import lab_traces
+from support.labs import Lab, sandbox_lab
+from support.sandbox_run import SANDBOX
 
 
 @pytest.fixture(params=["container", "vm"])
@@ -22,18 +24,18 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     yield lab
     lab.down()
     subprocess.run([*SANDBOX, "gc"], check=True, stdout=subprocess.DEVNULL)
-    assert traces.of(lab.name) == []
+    assert lab_traces.of(lab.name) == []
 
 
 def _keeper(lab: Lab) -> int:
-    return int((traces.RUNTIME / lab.name / "pid").read_text())
+    return int((lab_traces.RUNTIME / lab.name / "pid").read_text())
 
 
 def test_down(lab: Lab) -> None:
     lab.out("sh", "-c", "systemd-run -q --unit=stays sleep 1000; setsid sleep 1000 >/dev/null 2>&1 &")
-    assert traces.of(lab.name)
+    assert lab_traces.of(lab.name)
     assert sandbox_lab("down", lab.name).returncode == 0
-    assert traces.of(lab.name) == []
+    assert lab_traces.of(lab.name) == []
 
 
 def test_poweroff_inside(lab: Lab) -> None:
@@ -43,19 +45,19 @@ def test_poweroff_inside(lab: Lab) -> None:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     assert poll.poll(30_000)
-    assert traces.of(lab.name) == []
+    assert lab_traces.of(lab.name) == []
 
 
 def test_keeper_killed_and_gc(lab: Lab) -> None:
     lab.out("true")
     os.kill(_keeper(lab), signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while traces.processes(lab.name) and time.monotonic() < deadline:
+    while lab_traces.processes(lab.name) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert traces.processes(lab.name) == set()
+    assert lab_traces.processes(lab.name) == set()
     done = subprocess.run([*SANDBOX, "gc"], capture_output=True, check=True)
-    assert str(traces.RUNTIME / lab.name).encode() in done.stdout
-    assert traces.of(lab.name) == []
+    assert str(lab_traces.RUNTIME / lab.name).encode() in done.stdout
+    assert lab_traces.of(lab.name) == []
 
 
 def test_keeper_killed_and_up_again(lab: Lab) -> None:
@@ -68,13 +70,13 @@ def test_keeper_killed_and_up_again(lab: Lab) -> None:
 def test_interrupted_boot(lab: Lab, number: signal.Signals) -> None:
     process = subprocess.Popen([*SANDBOX, "lab", "up", *lab.flags], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not (traces.RUNTIME / lab.name / "pid").exists():
+    while not (lab_traces.RUNTIME / lab.name / "pid").exists():
         assert time.monotonic() < deadline
         time.sleep(0.002)
     process.send_signal(number)
     assert process.wait(30) == (130 if number == signal.SIGINT else -9)
-    while traces.of(lab.name):
-        assert time.monotonic() < deadline, traces.of(lab.name)
+    while lab_traces.of(lab.name):
+        assert time.monotonic() < deadline, lab_traces.of(lab.name)
         time.sleep(0.02)
 
 

@@ -8,7 +8,8 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
-from labs import Lab
+
+from support.labs import Lab
 
 
 @pytest.fixture

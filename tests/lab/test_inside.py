@@ -10,7 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from labs import SANDBOX, Lab
+from support.labs import Lab
+from support.sandbox_run import SANDBOX
 
 KILLED_FOR_MEMORY = "systemd-run --scope -p MemoryMax=32M python3 -c 'b=bytearray(100<<20)'"
 

@@ -1,4 +1,4 @@
-"""Boots labs in a row and says how long each took: python tests/lab/boots.py [ENGINE [NUMBER]]."""
+"""Boots labs in a row and says how long each took: python tests/boot_labs.py [ENGINE [NUMBER]]."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import statistics
 import sys
 import time
 
-import traces
-from labs import Lab
+from support import lab_traces
+from support.labs import Lab
 
 
 def main(engine: str = "container", number: str = "20") -> int:
@@ -20,10 +20,10 @@ def main(engine: str = "container", number: str = "20") -> int:
         booted = lab.run("systemctl", "is-system-running", "--wait")
         seconds.append(time.monotonic() - begin)
         lab.down()
-        good = booted.stdout == b"running\n" and not traces.of(lab.name)
+        left = lab_traces.of(lab.name)
+        good = booted.stdout == b"running\n" and not left
         bad += not good
-        print(f"{turn + 1:>3} {engine} {seconds[-1]:6.2f} s", "good" if good else f"BAD {booted} {traces.of(lab.name)}",
-              flush=True)
+        print(f"{turn + 1:>3} {engine} {seconds[-1]:6.2f} s", "good" if good else f"BAD {booted} {left}", flush=True)
     print(f"{engine}: {len(seconds) - bad} of {number} good; median {statistics.median(seconds):.2f} s, "
           f"{min(seconds):.2f} to {max(seconds):.2f} s")
     return bad != 0

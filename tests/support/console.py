@@ -10,7 +10,7 @@ import termios
 import time
 from typing import Any
 
-from program import Program, Running
+from support.sandbox_run import Program, Running
 
 
 class Console:

@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -160,6 +160,10 @@ class Run:
                 os.close(fd)
         self.control.close()
         self.go_on.close()
+
+
+Start = Callable[..., Run]
+"""Type of the fixture ``start`` of tests/kernel, which takes a plan."""
 
 
 @contextmanager

@@ -24,7 +24,7 @@ class Edit(NamedTuple):
 class Row(NamedTuple):
     """One protection.
 
-    :param case: the id, of test_escape_table.py.
+    :param case: the id, of forty_cases.py.
     :param taken: what is taken away, in words.
     :param edits: how: all that would do alone, together.
     :param tests: functions of that id, as ``FILE::NAME``, FILE from tests/behaviour on; one must fail.

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from machine import STATE, cgroups, descendants, eventually, named
+from support.machine import STATE, cgroups, descendants, eventually, named
 
 _script = Path(sys.executable).with_name("sandbox")
 SANDBOX = [str(_script)] if _script.exists() else [sys.executable, "-m", "sandbox_cli"]
+"""The words that start the program ``sandbox``."""
 _numbers = itertools.count(1)
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from program import Program, Result
+
+from support.sandbox_run import Program, Result
 
 DIRECTORY = Path(__file__).parent
 PYTHON = shutil.which("python3", path="/usr/bin:/bin") or sys.executable

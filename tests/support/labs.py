@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
-from pathlib import Path
 
-_script = Path(sys.executable).with_name("sandbox")
-SANDBOX = [str(_script)] if _script.exists() else [sys.executable, "-m", "sandbox_cli"]
+from support.sandbox_run import SANDBOX
 
 
 def sandbox_lab(*words: str, **options: object) -> subprocess.CompletedProcess[bytes]:
