@@ -18,8 +18,7 @@ Glossary, one word for one thing, in code and texts alike:
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+from .stdlib import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .box import Sandbox
@@ -73,7 +72,8 @@ def __getattr__(name: str) -> object:
     """Import a public name's module when it is first used: ``import sandbox`` alone costs next to nothing."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    # Not importlib.import_module: to load importlib costs 2 ms.
+    return getattr(__import__(f"{__name__}.{_HOME[name]}", fromlist=(name,)), name)
 
 
 def __dir__() -> list[str]:

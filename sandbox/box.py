@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import suppress
 from errno import EEXIST
-from functools import lru_cache
-from types import TracebackType
 
 from .cgroup import files
 from .draft import Draft, random_name
@@ -21,8 +16,13 @@ from .process import Event, Process, arguments, is_taken, remove, step_failure
 from .records import DeviceRate
 from .report import Report
 from .spec import Spec, flag_of
+from .stdlib import TYPE_CHECKING, Lock, lru_cache, suppress
 from .steps import Plan
 from .usage import Usage, collect, kept
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
 
 SAME = 8
 """Pairs of a Spec and a Host for which a draft is kept."""
@@ -201,7 +201,7 @@ class Sandbox:
         return self._process.events()
 
 
-_collected = threading.Lock()
+_collected = Lock()
 
 
 def _collect_once(host: Host) -> None:

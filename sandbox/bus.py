@@ -13,18 +13,16 @@ Sources: org.freedesktop.systemd1(5), the D-Bus specification, and systemd's ``s
 from __future__ import annotations
 
 import os
-import re
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from functools import cached_property
-from typing import Any, TypeVar
 
+from .dbus_value import Property, object_path, packed, process, unpack
 from .errors import BusError
 from .host import systemd_runs
 from .link import DBUS, MANAGER, ROOT, SYSTEMD, Link, Refused
-from .property import Property, declared, object_path, packed, process, unpack
+from .stdlib import TYPE_CHECKING, Any, RLock, suppress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 PATIENCE = 25.0
 """Seconds for any answer, as libdbus and sd-bus have it."""
@@ -36,7 +34,10 @@ READ_ONLY = f"{DBUS}.Error.PropertyReadOnly"
 DENIED = tuple(f"{DBUS}.Error.{name}" for name in ("AccessDenied", "InteractiveAuthorizationRequired"))
 
 Call = tuple[Any, ...]
-Result = TypeVar("Result")
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    Result = TypeVar("Result")
 
 
 def is_there(unit: str, *, user: bool) -> bool:
@@ -52,7 +53,8 @@ class Bus:
 
     def __init__(self, *, user: bool) -> None:
         self._user = user
-        self._lock = threading.RLock()
+        self._known: dict[str, str] = {}
+        self._lock = RLock()
         self._link: Link | None = _connect(user, time.monotonic() + PATIENCE)
 
     @classmethod
@@ -98,15 +100,23 @@ class Bus:
                             **dict.fromkeys(DENIED, "run as root, or with --systemd-user")}.get(error.args[0], "")
                     raise BusError(f"systemd refused to {what}: {error}", hint=hint) from None
 
-    @cached_property
+    @property
     def version(self) -> int:
         """systemd's, e.g. 252."""
-        return int(re.findall("[0-9]+", str(self.get("", "Manager", "Version")))[0])
+        # "252.38-1~deb12u1", "v257", "257~rc1"
+        text = self._manager("Version").lstrip("v")
+        return int(text[:len(text) - len(text.lstrip("0123456789"))])
 
-    @cached_property
+    @property
     def control_group(self) -> str:
         """The cgroup below which the units of this manager are; ``/`` for the system's."""
-        return str(self.get("", "Manager", "ControlGroup")) or "/"
+        return self._manager("ControlGroup") or "/"
+
+    def _manager(self, name: str) -> str:
+        """A property of the manager that stays what it is."""
+        if name not in self._known:
+            self._known[name] = str(self.get("", "Manager", name))
+        return self._known[name]
 
     def start(self, unit: str, properties: Sequence[Property]) -> None:
         """Start a transient unit, and return when it is up. When that fails it is not left behind, except that systemd
@@ -182,7 +192,7 @@ class Bus:
         return self._do(f"find the unit of {cgroup}", work)
 
     def get(self, unit: str, interface: str, name: str) -> object:
-        """A property as plain data (see :mod:`sandbox.property`); that of a unit that is not there has its default.
+        """A property as plain data (see :mod:`sandbox.dbus_value`); that of a unit that is not there has its default.
 
         :param unit: empty for the manager itself.
         :param interface: ``Unit``, ``Scope``, ``Service``, ``Slice`` or ``Manager``.
@@ -197,6 +207,8 @@ class Bus:
 
     def signatures(self, kind: str) -> dict[str, str]:
         """The D-Bus signature of each property that a ``scope`` or ``service`` has, by the bus's own introspection."""
+        from .property import declared
+
         call = (object_path(f"init.{kind}"), f"{DBUS}.Introspectable", "Introspect")  # an empty service is shown, too
         return declared(self._do(f"introspect a {kind}", lambda link, _: link.ask(SYSTEMD, *call))[0], kind)
 
@@ -236,9 +248,9 @@ def _connect(user: bool, until: float, *, again: bool = False) -> Link:
 
 def _addresses(user: bool) -> Iterator[tuple[bool, str]]:
     """Where the manager may be reached, and whether that is its own socket."""
+    yield True, f"{_runtime(user)}/private"
     from jeepney.bus import get_connectable_addresses  # type: ignore[import-untyped]
 
-    yield True, f"{_runtime(user)}/private"
     with suppress(ValueError, RuntimeError):  # none, or none that jeepney can read
         listed = os.environ.get("DBUS_SESSION_BUS_ADDRESS", "") if user else ""
         yield from ((False, address) for address in get_connectable_addresses(listed))

@@ -17,13 +17,14 @@ Keys are the flag names. A later layer replaces an earlier one's value, lists as
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import fields
-from typing import Any
 
 from .errors import SpecError
 from .options import find, suggest
 from .spec import Limits
+from .stdlib import TYPE_CHECKING, Any, field_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 SYSTEM_FILE = "/etc/sandbox/config.toml"
 TABLES = ("driver", "limits", "profile")
@@ -93,7 +94,7 @@ def _load(path: str) -> dict[str, Any]:
     if "driver" in content:
         checked |= _table(path, "", {"driver": content["driver"]})
     checked["limits"] = _table(path, "limits", content.get("limits", {}))
-    foreign = checked["limits"].keys() - {field.name for field in fields(Limits)}
+    foreign = checked["limits"].keys() - {*field_names(Limits)}
     if foreign:
         raise SpecError(f"{path}: [limits] {find(min(foreign)).flag[2:]} is not a limit", field="config",
                         hint="put it into a profile: [profile.NAME]")

@@ -9,7 +9,6 @@ guessed. Each function takes ``root``, a directory that stands for ``/``.
 from __future__ import annotations
 
 import os
-import re
 import stat
 
 from .cgroup.hierarchy import Mount, mounts
@@ -19,7 +18,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NUMBER = re.compile(r"[0-9]{1,4}:[0-9]{1,7}\Z", re.ASCII)
 
 
 class _NoDisk(Exception):
@@ -47,7 +45,8 @@ def _resolved(path: str, root: str, start: Callable[[str, str, list[str]], str])
 
 def _number(path: str, root: str, chain: list[str]) -> str:
     """``MAJ:MIN`` of the device that is named, or that the file system is on."""
-    if NUMBER.match(path):
+    major, _, minor = path.partition(":")
+    if path.isascii() and major.isdecimal() and minor.isdecimal() and len(major) <= 4 and len(minor) <= 7:
         return path
     try:
         seen = os.stat(root + path)

@@ -9,10 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable
 from errno import EEXIST, ENOENT
-from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from .cgroup import files
 from .drivers.process import LAUNCHER, STREAMS, TERMINAL
@@ -20,10 +17,13 @@ from .errors import CgroupError, StepError
 from .init import wire
 from .isolation import seccomp, security
 from .launch import Guard, Record, Stdio
+from .stdlib import TYPE_CHECKING, Any, partial
 from .steps import CHILDREN, Done, Phase, Plan, Step, Unmet, Where
 from .verify import check
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .isolation.link import Link
 
 UNIT_OPS = ("property", "start_unit", "start_service", "split", "attach", "stop_unit", "read_property")

@@ -9,8 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 
 from .cgroup.group import Cgroup
 from .drivers.cgroupfs import PREFIX
@@ -18,6 +16,10 @@ from .drivers.process import UNIT
 from .errors import SpecError
 from .host import Host
 from .spec import check_name
+from .stdlib import TYPE_CHECKING, suppress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 GRACE = 10.0
 """Seconds a thing without an owner is left alone: a sandbox that is just starting has cgroups before its claim."""

@@ -7,9 +7,9 @@ from its saved ``sandbox info --json``.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from .facts import Disk, Hierarchy, Lent, Manager, Network, Node, Place
+from .stdlib import NamedTuple
 from .units import show_cpu_list
 
 SCHEMA_VERSION = 1
@@ -289,7 +289,7 @@ def small_file(path: str) -> str:
     except OSError:
         return ""
     try:
-        return os.read(descriptor, 1 << 16).decode("ascii", "replace").strip()
+        return os.read(descriptor, 1 << 16).decode("utf-8", "replace").strip()
     except OSError:  # e.g. EOPNOTSUPP of /proc/pressure with psi=0
         return ""
     finally:

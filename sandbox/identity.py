@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping
 
 from .errors import SpecError
 from .records import User
+from .stdlib import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 CATEGORIES = ("ADDRESS", "ALL", "COLLATE", "CTYPE", "IDENTIFICATION", "MEASUREMENT", "MESSAGES", "MONETARY", "NAME",
               "NUMERIC", "PAPER", "TELEPHONE", "TIME")
@@ -70,7 +72,7 @@ def _group(name: str) -> int:
 
 
 def _number(text: str) -> int | None:
-    if not re.fullmatch(r"[0-9]{1,20}", text):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 20):
         return None
     if int(text) > MAX_ID:
         raise SpecError(f"--user: {text} is above {MAX_ID}", field="user", hint="for example --user 1000:1000")

@@ -7,11 +7,8 @@ is :data:`~sandbox.records.UNLIMITED` here, because that is a value one can writ
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 from .records import UNLIMITED
+from .stdlib import TYPE_CHECKING, Any, NamedTuple
 
 V1_UNLIMITED = 0x7FFFFFFFFFFFF000
 """What cgroup v1's memory files say when there is no limit, with 4 KiB pages: PAGE_COUNTER_MAX in bytes."""
@@ -19,8 +16,11 @@ V1_UNLIMITED = 0x7FFFFFFFFFFFF000
 V1_CONTROLLER = {"io": "blkio"}
 """Controllers that cgroup v1 knows under another name."""
 
-Encode = Callable[[Any, int], tuple[str, ...]]
-Decode = Callable[[tuple[str, ...], int, Any], Any]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Encode = Callable[[Any, int], tuple[str, ...]]
+    Decode = Callable[[tuple[str, ...], int, Any], Any]
 
 
 class Knob(NamedTuple):
@@ -218,6 +218,8 @@ def weight_from_shares(shares: int) -> int:
         return 1
     if shares >= 262144:
         return 10000
+    import math
+
     exponent = math.log2(shares)
     return math.ceil(10 ** ((exponent * exponent + 125 * exponent) / 612 - 7 / 34))
 

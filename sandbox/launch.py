@@ -7,15 +7,18 @@ not grow with the caller's memory.
 from __future__ import annotations
 
 import os
-import threading
-from array import array
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+import sys
 from fcntl import F_DUPFD_CLOEXEC, fcntl
-from typing import NamedTuple
 
 from .errors import NamespaceError, SandboxError
 from .init import path as init_path
+from .stdlib import TYPE_CHECKING, Lock, NamedTuple, suppress
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator, Sequence
+else:
+    import _socket as socket  # without the enums around its numbers, and selectors
 
 PATIENCE = 30.0
 """Seconds for what is not our child to die."""
@@ -56,8 +59,6 @@ class Guard:
 
     def __init__(self, plan: Callable[[], bytes], stdio: Stdio,
                  start: Callable[[Sequence[int]], int] | None = None) -> None:
-        import socket
-
         self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._go, go = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         plan_fd = os.memfd_create("sandbox-plan", MFD_CLOEXEC)
@@ -87,9 +88,8 @@ class Guard:
 
     def go(self, fds: Sequence[int]) -> None:
         """Let the init start the workload; ``fds`` are what its ``join`` steps refer to."""
-        import socket
-
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds).tobytes())] if fds else []
+        data = b"".join([fd.to_bytes(4, sys.byteorder) for fd in fds])
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, data)] if fds else []
         with suppress(OSError):  # the init may be gone; its record says why
             self._go.sendmsg([b"go"], rights)
         self._go.close()
@@ -104,8 +104,6 @@ class Guard:
 
         :raises EOFError: the guard is gone.
         """
-        import socket
-
         flags = 0 if block else socket.MSG_DONTWAIT
         try:
             data, ancillary, _, _ = self._control.recvmsg(4096, socket.CMSG_SPACE(4),
@@ -117,7 +115,7 @@ class Guard:
         if not data:
             raise EOFError
         kind, *words = os.fsdecode(data).split(" ")
-        fd = next((int.from_bytes(payload[:4], "little") for level, what, payload in ancillary
+        fd = next((int.from_bytes(payload[:4], sys.byteorder) for level, what, payload in ancillary
                    if (level, what) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)), None)
         return Record(kind, tuple(words), fd)
 
@@ -163,7 +161,7 @@ def _spawn(sources: Sequence[int], stdio: Stdio) -> int:
             os.close(copy)
 
 
-_executable_lock = threading.Lock()
+_executable_lock = Lock()
 _executable_fd: int | None = None
 
 

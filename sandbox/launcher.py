@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from contextlib import ExitStack
-from types import TracebackType
-
 from .box import Sandbox, compile_plan, look_further, prepare, probe_for, rates
 from .drivers import ASKING
 from .errors import SandboxError
@@ -14,7 +9,14 @@ from .host import Host, here
 from .isolation.filesystem import wanted_places
 from .report import Report
 from .spec import Spec
+from .stdlib import TYPE_CHECKING
 from .steps import Plan
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+    from contextlib import ExitStack
+    from types import TracebackType
 
 
 def plan(spec: Spec, *, host: Host | None = None) -> Plan:
@@ -91,9 +93,11 @@ class Launcher:
     def __init__(self, host: Host | None = None, *, driver: str = "auto") -> None:
         self._host = host
         self._driver = driver
-        self._shared = ExitStack()
+        self._shared: ExitStack | None = None
 
     def __enter__(self) -> Launcher:
+        from contextlib import ExitStack
+
         spec = Spec(argv=("true",), driver=self._driver)
         with ExitStack() as shared:
             host = self._host or probe_for(spec)
@@ -111,7 +115,8 @@ class Launcher:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
         self._host = None
-        self._shared.close()
+        if self._shared is not None:
+            self._shared.close()
 
     @property
     def host(self) -> Host:

@@ -8,17 +8,21 @@ from __future__ import annotations
 import os
 import sys
 import time
-from contextlib import suppress
-from typing import Any
 
-from .property import unpack
+from . import dbus
+from .dbus_value import unpack
+from .stdlib import TYPE_CHECKING, Any, suppress
+
+if TYPE_CHECKING:
+    import socket
+else:
+    import _socket as socket  # without the enums around its numbers, and selectors
 
 SYSTEMD, ROOT = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
 DBUS, DBUS_ROOT = "org.freedesktop.DBus", "/org/freedesktop/DBus"
 MANAGER = f"{SYSTEMD}.Manager"
 ABSENT = tuple(f"{DBUS}.Error.{name}" for name in ("NameHasNoOwner", "ServiceUnknown", "NoReply", "Disconnected"))
 """What a message bus answers for a manager that has left it."""
-METHOD_RETURN, SIGNAL, NO_REPLY_EXPECTED, NO_AUTO_START = 2, 4, 0x1, 0x2
 
 
 def _member(name: str) -> bytes:
@@ -43,8 +47,6 @@ class Link:
     """
 
     def __init__(self, address: str, *, private: bool, until: float) -> None:
-        import socket
-
         self.private, self.until = private, until
         self.ended: dict[str, str] = {}  # during this use: jobs, by object path, with their results, and units
         self._serial, self._input = 0, bytearray()
@@ -89,34 +91,25 @@ class Link:
     def send(self, name: str, path: str, interface: str, member: str, signature: str = "",
              body: tuple[object, ...] = (), *, reply: bool = True) -> int:
         """Send a method call; the serial number its answer will refer to."""
-        import socket
-        from array import array
-
-        from jeepney import DBusAddress, MessageFlag, new_method_call  # type: ignore[import-untyped]
-
-        message = new_method_call(DBusAddress(path, name, interface), member, signature, body)
-        message.header.flags = MessageFlag(NO_AUTO_START | (0 if reply else NO_REPLY_EXPECTED))
         self._serial += 1
-        fds = array("i")
-        data = message.serialise(self._serial, fds)
+        flags = dbus.NO_AUTO_START | (0 if reply else dbus.NO_REPLY_EXPECTED)
+        data, fds = dbus.call(self._serial, name, path, interface, member, signature, body, flags=flags)
+        rights = b"".join([fd.to_bytes(4, sys.byteorder) for fd in fds])
         self._socket.settimeout(self._left())
-        sent = self._socket.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)] if fds else [])
+        sent = self._socket.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if fds else [])
         self._socket.sendall(data[sent:])
         return self._serial
 
     def ask(self, *call: Any) -> tuple[Any, ...]:
         """Call a method, see :meth:`send`, and wait for its answer."""
-        from jeepney import HeaderFields
-
         serial = self.send(*call)
-        while (message := self._receive()) is None or message.header.fields.get(HeaderFields.reply_serial) != serial:
+        while (answer := self._receive()) is None or answer.serial != serial:
             pass
-        if message.header.message_type.value == METHOD_RETURN:
-            return tuple(message.body)
-        error = message.header.fields[HeaderFields.error_name]
-        if error in ABSENT and not self.private:
-            raise ConnectionResetError(f"systemd left the bus: {error}")
-        raise Refused(error, str(message.body[0]) if message.body else "")
+        if answer.kind == dbus.METHOD_RETURN:
+            return answer.body
+        if answer.error in ABSENT and not self.private:
+            raise ConnectionResetError(f"systemd left the bus: {answer.error}")
+        raise Refused(answer.error, str(answer.body[0]) if answer.body else "")
 
     def manager(self, method: str, signature: str = "", *body: object) -> tuple[Any, ...]:
         """Call a method of the manager."""
@@ -142,14 +135,12 @@ class Link:
                     pass
         self.ended.clear()
 
-    def _receive(self) -> Any:
+    def _receive(self) -> dbus.Answer | None:
         """The next answer; None for a signal, of which only what has ended is noted."""
-        from jeepney.low_level import Message  # type: ignore[import-untyped]
-
         while (raw := self._next()) is None:
             self._read(self._left())
-        if raw[1] != SIGNAL:
-            return Message.from_buffer(raw)
+        if raw[1] != dbus.SIGNAL:
+            return dbus.answer(raw)
         if ended := ending(raw):
             self.ended[ended[0]] = ended[1]
         return None
@@ -163,9 +154,8 @@ class Link:
 
     def _next(self) -> bytes | None:
         """Cut the next message off what was read."""
-        from jeepney.low_level import calc_msg_size
-
-        if len(self._input) < 16 or len(self._input) < (size := calc_msg_size(self._input)):
+        size = dbus.size(self._input)
+        if not size or len(self._input) < size:
             return None
         raw = bytes(self._input[:size])
         del self._input[:size]
@@ -175,7 +165,7 @@ class Link:
 def ending(signal: bytes) -> tuple[str, str] | None:
     """What a signal says has ended: a job, by its object path, with its result; or a unit. None for another signal.
 
-    Read by hand: every launch brings some twenty signals, and jeepney takes longer for one than this for all.
+    Not read whole: every launch brings some twenty signals, and none but these two matters.
     """
     size = int.from_bytes(signal[12:16], sys.byteorder)
     header, body = signal[:16 + size], signal[16 + size + -size % 8:]

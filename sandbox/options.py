@@ -11,10 +11,6 @@ knows other suffixes, ranges or mistakes than the others.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from functools import lru_cache, partial
-from typing import Any, NamedTuple
 
 from . import units, values
 from .errors import SpecError
@@ -35,8 +31,12 @@ from .records import (
     Volume,
 )
 from .spec import Limits, Spec
+from .stdlib import TYPE_CHECKING, Any, NamedTuple, field_names, lru_cache, partial
 from .values import parse_word
 from .values import suggest as suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 KEPT = 64
 """Sets of wishes that need not be read again: whoever launches often wishes for the same often."""
@@ -92,7 +92,7 @@ class Option(NamedTuple):
             return value
         if not self.repeatable:
             return self.parse(_text(value, flag), flag)
-        if isinstance(value, Mapping):
+        if hasattr(value, "items"):
             items: Sequence[object] = [f"{name}={item}" for name, item in value.items()]
         else:
             # The records of sandbox.spec are tuples too, but one value each.
@@ -276,17 +276,19 @@ def settle(wishes: Mapping[str, object]) -> dict[str, Any]:
 
 def _sort(wishes: Mapping[str, object]) -> tuple[Limits, dict[str, Any]]:
     """The limits among the wishes, and the other field values, which are still to be looked up or read from files."""
+    # With their types: 1 is equal to True, but no answer to a question of yes or no.
+    typed = tuple([(name, type(value), value) for name, value in wishes.items()])
     try:
-        hash(tuple(wishes.values()))
+        hash(typed)
     except TypeError:
-        return _sorted.__wrapped__(**wishes)
-    return _sorted(**wishes)
+        return _sorted.__wrapped__(typed)
+    return _sorted(typed)
 
 
-@lru_cache(maxsize=KEPT, typed=True)  # 1 is true, but no answer to a question of yes or no
-def _sorted(**wishes: object) -> tuple[Limits, dict[str, Any]]:
-    settled = settle(wishes)
-    names = {field.name for field in fields(Limits)} & settled.keys()
+@lru_cache(maxsize=KEPT)
+def _sorted(typed: tuple[tuple[str, type, object], ...]) -> tuple[Limits, dict[str, Any]]:
+    settled = settle({name: value for name, _, value in typed})
+    names = {*field_names(Limits)} & settled.keys()
     return Limits(**{name: settled.pop(name) for name in names}), settled
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 
 from .errors import SandboxError, SpecError
+from .stdlib import suppress
 
 STDOUT = "-"
 

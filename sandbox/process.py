@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from errno import E2BIG, EBUSY, EEXIST, EINVAL, ELOOP, ENOSYS, EROFS, EXDEV
-from typing import TYPE_CHECKING, NamedTuple
 
 from .cgroup import files
 from .cgroup.group import Cgroup
@@ -17,12 +12,15 @@ from .execute import Executor
 from .launch import Guard, Record
 from .report import RefusedCall, Report
 from .spec import Spec
+from .stdlib import TYPE_CHECKING, NamedTuple, RLock, replace, suppress
 from .steps import Plan, Step
 from .usage import Usage, add_counters, add_samples, collect, kept
 from .verdict import Ending, judge
 from .verify import reading
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from .isolation.refusals import Refusals
 
 RUSAGE = ("cpu_user", "cpu_system", "max_rss", "page_faults", "major_page_faults", "context_switches", "preemptions")
@@ -68,7 +66,7 @@ class Process:
         self._driver_reason = driver_reason
         self._landlock_abi = landlock_abi
         self._refusals: Refusals | None = None
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._ending = Ending()
         self._failure: StepError | None = None
         self._started: float | None = None
@@ -319,12 +317,8 @@ def _words(step: Step) -> str:
 
 def _pid_of(pidfd: int) -> int | None:
     """The process id behind a pidfd, in our pid namespace."""
-    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
-        for line in file:
-            if line.startswith("Pid:"):
-                pid = int(line.split()[1])
-                return pid if pid > 0 else None
-    return None
+    pid = int(files.value_of(files.read(f"/proc/self/fdinfo/{pidfd}").replace("\t", " "), "Pid:"))
+    return pid if pid > 0 else None
 
 
 def is_taken(plan: Plan, failure: StepError | None) -> bool:

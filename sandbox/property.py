@@ -1,136 +1,19 @@
-"""Properties of systemd units: their D-Bus values as plain data, read from and printed as a unit file spells them.
+"""Properties of systemd units as text: read from and printed as a unit file spells them.
 
-Plain data is what a step of a plan can carry: an int, a bool or a str for a basic type, a tuple of words for an array.
-The members of an array of structs come one after another, ``("/dev/sda", "1000000")`` for ``a(st)``; a byte array is
-its bytes in decimal, ``("3", "0")``. Numbers within a tuple are words too. An array inside a struct is a tuple of its
-own: ``("/bin/true", ("true", "-x"), "0")`` for ``a(sasb)``.
+What is read is plain data, see :mod:`sandbox.dbus_value`.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
-from .errors import BusError, SpecError
+from .dbus_value import Property, words_of
+from .errors import SpecError
+from .stdlib import TYPE_CHECKING, NamedTuple
 from .units import cpu_numbers, parse_bytes, parse_cpu_list, parse_signal, show_bytes, show_cpu_list
 
-Property = tuple[str, str, object]
-"""Name, D-Bus signature, value."""
-
-SIZES = {"y": 1, "n": 2, "q": 2, "i": 4, "u": 4, "h": 4, "x": 8, "t": 8}
-"""Bytes of D-Bus's integer types; ``n i x`` are signed."""
-
-
-def pack(signature: str, value: object) -> object:
-    """Plain data as jeepney wants it.
-
-    :raises ValueError: the value is not of this type.
-    """
-    if signature == "ay":
-        return bytes(int(str(word)) for word in _words(value))
-    if signature[0] == "a":
-        return list(_items(signature[1:], _words(value)))
-    if signature[0] == "(":
-        return _struct(signature, _words(value))
-    if signature in SIZES:
-        number = int(str(value))
-        signed = signature in "nix"
-        if (~number if signed and number < 0 else number) >> SIZES[signature] * 8 - signed:
-            raise ValueError(f"{number} is out of the range of {signature}")
-        return number
-    if signature == "b":
-        return bool(int(str(value)) if not isinstance(value, bool) else value)
-    if signature == "d":
-        return float(str(value))
-    if signature not in ("s", "o", "g") or not isinstance(value, str) or "\0" in value:
-        raise ValueError(f"{value!r} cannot be a {signature}")
-    value.encode()
-    return value
-
-
-def _words(value: object) -> tuple[object, ...]:
-    if not isinstance(value, tuple | list):
-        raise ValueError(f"{value!r} is not a list of words")
-    return tuple(value)
-
-
-def _items(item: str, words: tuple[object, ...]) -> Iterator[object]:
-    if item[0] != "(":
-        yield from (pack(item, word) for word in words)
-        return
-    width = len(split(item[1:-1]))
-    if len(words) % width:
-        raise ValueError(f"{len(words)} words cannot be structs of {width}")
-    for start in range(0, len(words), width):
-        yield _struct(item, words[start:start + width])
-
-
-def _struct(signature: str, words: tuple[object, ...]) -> tuple[object, ...]:
-    return tuple(pack(field, word) for field, word in zip(split(signature[1:-1]), words, strict=True))
-
-
-def unpack(signature: str, value: object) -> object:
-    """The reverse of :func:`pack`, from what jeepney has parsed."""
-    if signature[0] in "a(" and isinstance(value, bytes | list | tuple):
-        return _unpacked(signature, value)
-    return value
-
-
-def _unpacked(signature: str, value: bytes | list[object] | tuple[object, ...]) -> tuple[object, ...]:
-    if signature[0] == "(":
-        return tuple(_word(field, one) for field, one in zip(split(signature[1:-1]), value, strict=True))
-    if signature[1] == "(":
-        return tuple(word for one in value for word in _unpacked(signature[1:], one))  # type: ignore[arg-type]
-    return tuple(_word(signature[1:], one) for one in value)
-
-
-def _word(signature: str, value: object) -> object:
-    plain = unpack(signature, value)
-    return str(int(plain)) if isinstance(plain, int) else plain
-
-
-def split(signature: str) -> list[str]:
-    """The complete types of a signature, one after another: ``sa(st)b`` -> ``s a(st) b``."""
-    found, depth, start = [], 0, 0
-    for end, code in enumerate(signature, 1):
-        depth += (code in "({") - (code in ")}")
-        if depth == 0 and code != "a":
-            found.append(signature[start:end])
-            start = end
-    return found
-
-
-def packed(name: str, signature: str, value: object) -> tuple[str, tuple[str, object]]:
-    """A property as ``(sv)``.
-
-    :raises BusError: the value is not of this type.
-    """
-    try:
-        return name, (signature, pack(signature, value))
-    except ValueError as error:
-        raise BusError(f"property {name} ({signature}): {value!r} will not do: {error}") from None
-
-
-def process(properties: Sequence[Property]) -> int:
-    """The first process that a unit is to be made around; 0 when there is none."""
-    for name, _, value in properties:
-        if name == "PIDs":
-            return int(str(_words(value)[0]))
-        if name == "PIDFDs":
-            fd = os.open(f"/proc/self/fdinfo/{_words(value)[0]}", os.O_RDONLY)
-            try:
-                return int(os.read(fd, 4096).split(b"Pid:")[1].split()[0])
-            finally:
-                os.close(fd)
-    return 0
-
-
-def object_path(unit: str) -> str:
-    """The D-Bus object of a unit, its name escaped as sd-bus does; of the manager when there is none."""
-    label = re.sub(r"^[0-9]|[^A-Za-z0-9]", lambda found: f"_{ord(found[0]):02x}", unit)
-    return "/org/freedesktop/systemd1" + (f"/unit/{label}" if unit else "")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 
 def declared(introspection: str, kind: str) -> dict[str, str]:
@@ -312,7 +195,7 @@ def _read_mask(value: str) -> tuple[str, ...]:
 
 
 def _show_mask(value: object) -> str:
-    bits = int.from_bytes(bytes(int(str(word)) for word in _words(value)), "little")
+    bits = int.from_bytes(bytes(int(str(word)) for word in words_of(value)), "little")
     return show_cpu_list({number for number in range(bits.bit_length()) if bits >> number & 1})
 
 
@@ -329,7 +212,7 @@ def _quoted(word: str) -> str:
 
 
 def _show_words(value: object) -> str:
-    return " ".join(_quoted(str(word)) for word in _words(value))
+    return " ".join(_quoted(str(word)) for word in words_of(value))
 
 
 def _per_device(read: Callable[[str], int]) -> Callable[[str], object]:
@@ -342,7 +225,7 @@ def _per_device(read: Callable[[str], int]) -> Callable[[str], object]:
 
 def _show_devices(show: Callable[[object], str]) -> Callable[[object], str]:
     def shown(value: object) -> str:
-        words = _words(value)
+        words = words_of(value)
         return " ".join(f"{_quoted(str(device))} {show(amount)}"
                         for device, amount in zip(words[::2], words[1::2], strict=True))
 

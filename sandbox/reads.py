@@ -6,10 +6,12 @@ to read as all the others together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from .facts import Hierarchy
+from .stdlib import TYPE_CHECKING
 from .steps import Read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 Row = tuple[str, str, str, str, str]
 """Figure, controller (empty: there without any), file, key, unit."""

@@ -5,7 +5,7 @@ They are plain immutable data; :mod:`sandbox.values` reads them from text.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from .stdlib import NamedTuple
 
 UNLIMITED = "max"
 """The explicit wish for no limit, as opposed to None, which leaves the kernel's file alone."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-from dataclasses import dataclass, field, fields
-from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
-
 from .errors import ExecError, LimitExceeded, SandboxError
 from .spec import Spec, flag_of
+from .stdlib import TYPE_CHECKING, NamedTuple, StrEnum, dataclass, field, field_names, signal
 from .steps import CHILDREN, Done, Plan, Step, Unmet, masked
 from .units import show_seconds, show_size
 from .usage import Usage
@@ -203,7 +199,7 @@ class Report:
 
     def to_json(self) -> dict[str, object]:
         """The report as plain data; ``report.schema.json`` beside this module describes it."""
-        names = [one.name for one in fields(self) if one.name not in ("spec", "plan", "done", "lost")]
+        names = [name for name in field_names(Report) if name not in ("spec", "plan", "done", "lost")]
         data: dict[str, object] = {"schema_version": SCHEMA_VERSION}
         data |= {name: _plain(getattr(self, name)) for name in (*names, "steps", "landlock_scopes", "exposure")}
         data["exit_code"] = data.pop("code")
@@ -228,7 +224,7 @@ class Report:
 def _plain(value: object) -> object:
     """Records as mappings, tuples as lists: what JSON knows."""
     if isinstance(value, Usage):
-        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+        return {name: _plain(getattr(value, name)) for name in field_names(type(value))}
     if hasattr(value, "_asdict"):
         return {name: _plain(member) for name, member in value._asdict().items()}
     return [_plain(member) for member in value] if isinstance(value, tuple | list) else value
@@ -283,6 +279,6 @@ def _limit_line(limit: LimitReport) -> str:
 
 def json_text(report: Report) -> str:
     """The report as JSON, which ``report.schema.json`` describes."""
-    import json
+    from .json_text import dumps
 
-    return json.dumps(report.to_json(), indent=2) + "\n"
+    return dumps(report.to_json()) + "\n"

@@ -6,10 +6,6 @@ against the :class:`~sandbox.host.Host` when a plan is compiled.
 
 from __future__ import annotations
 
-import re
-import signal
-from dataclasses import dataclass, field
-
 from .errors import SpecError
 from .records import (
     Bytes,
@@ -25,8 +21,9 @@ from .records import (
     User,
     Volume,
 )
+from .stdlib import dataclass, field, signal
 
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z", re.ASCII)
+MAX_NAME = 100
 UNIT_SUFFIXES = (".service", ".scope", ".slice", ".socket", ".mount", ".swap", ".target", ".device",
                  ".automount", ".timer", ".path")
 # A cgroup's directory shares its name space with the kernel's files; systemd escapes these too (cg_needs_escape).
@@ -213,7 +210,8 @@ def check_name(name: str) -> None:
     :raises SpecError: unless ``[A-Za-z0-9][A-Za-z0-9_.-]*``, at most 100 characters, and neither the name of a
         kernel file nor that of a systemd unit (a directory made under a unit's name hangs systemd 257's PID 1).
     """
-    if not NAME_PATTERN.match(name):
+    letters = name.replace("_", "").replace(".", "").replace("-", "")
+    if not (letters.isalnum() and name.isascii() and name[0].isalnum() and len(name) <= MAX_NAME):
         raise SpecError(f"--name: {name!r} is not a usable name", field="name",
                         hint="letters, digits, '_', '.' and '-', starting with a letter or digit, at most 100")
     if name in KERNEL_NAMES or name.startswith(KERNEL_PREFIXES):

@@ -7,8 +7,7 @@ arguments, so that it can cross an exec, be printed, and be compared.
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import NamedTuple
+from .stdlib import NamedTuple, StrEnum
 
 Arg = int | str | tuple[str, ...]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
 
 from .errors import StepError
+from .stdlib import TYPE_CHECKING, suppress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 
 def give(streams: Sequence[int | None], uid: int, gid: int) -> None:

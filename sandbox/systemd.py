@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from .drivers import ASKING
 from .drivers.unit import PROCESSES, placed
@@ -14,11 +10,14 @@ from .errors import BusError
 from .facts import Manager, Property
 from .host import UNIT_CONTROLLERS, Host, small_file
 from .spec import Spec
+from .stdlib import TYPE_CHECKING, Lock, contextmanager
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .bus import Bus
 
-_lock = threading.Lock()
+_lock = Lock()
 _lent: dict[tuple[int, bool], tuple[Bus, int]] = {}
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
-from array import array
-from collections.abc import Callable, Sequence
+import sys
 from errno import EEXIST, ESRCH
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 
 from .cgroup import files
 from .errors import BusError, StepError
 from .launch import executable_path
+from .stdlib import TYPE_CHECKING
 from .steps import Step
 from .systemd import borrow
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+
     from .bus import Bus
+else:
+    import _socket as socket  # without the enums around its numbers, and selectors
 
 
 class Unit:
@@ -56,17 +60,20 @@ class Unit:
         :param sources: its fds from 0 on.
         :returns: its process id.
         """
-        import socket
-
         manager, unit = map(str, step.args)
         command = (executable_path(), ("sandbox-init", "--adopt"), 0)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours, theirs, borrow(user=manager == "user") as bus:
-            # They wait in the socket: no path that could be left behind, and nobody to wait for.
-            ours.sendmsg([b"fds"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", sources).tobytes())])
-            self._start(bus, unit, ("Type", "s", "exec"), ("ExecStart", "a(sasb)", command),
-                        ("StandardInputFileDescriptor", "h", theirs.fileno()))
-            pid = int(str(bus.get(unit, "Service", "MainPID")))
+        rights = b"".join([fd.to_bytes(4, sys.byteorder) for fd in sources])
+        try:
+            with borrow(user=manager == "user") as bus:
+                # They wait in the socket: no path that could be left behind, and nobody to wait for.
+                ours.sendmsg([b"fds"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+                self._start(bus, unit, ("Type", "s", "exec"), ("ExecStart", "a(sasb)", command),
+                            ("StandardInputFileDescriptor", "h", theirs.fileno()))
+                pid = int(str(bus.get(unit, "Service", "MainPID")))
+        finally:
+            ours.close()
+            theirs.close()
         if not pid:
             raise BusError(f"{unit} ended before it did anything", hint=f"journalctl -n 20 -u {unit}")
         return pid

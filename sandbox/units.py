@@ -8,12 +8,9 @@ before the range is known.
 
 from __future__ import annotations
 
-import re
-import signal
-from itertools import pairwise
-
 from .errors import SpecError
 from .records import UNLIMITED, Percent
+from .stdlib import NamedTuple, signal
 
 MAX_INT = 2**63 - 1
 MAX_CPU = 8191
@@ -23,16 +20,10 @@ MAX_NODE = 1023
 MAX_SECONDS = 1_000_000_000
 
 UNLIMITED_WORDS = ("max", "infinity", "unlimited")
-# Patterns are compiled when first used: compiling them all would cost each start 3 ms.
-_NUMBER = r"([0-9]{1,20})(?:\.([0-9]{1,60}))?"
-_SIZE = rf"(?ai){_NUMBER}(?:([kmgtpe])(?:i?b)?|b)?"
-_PERCENT = rf"{_NUMBER}%"
-_CPUS = rf"{_NUMBER}([%m]?)"
-_COUNT = r"(?ai)([0-9]{1,20})([kmg]?)"
-_SPAN = rf"{_NUMBER}(us|ms|sec|s|min|m|h|d)"
-_CPU_RANGE = r"([0-9]{1,5})(?:-([0-9]{1,5}))?"
-_REALTIME = r"RT(MIN|MAX)(?:([+-])([0-9]{1,2}))?"
-
+# No regular expressions here: loading re costs as much as starting Python.
+_DIGITS = "0123456789"
+_MAX_DIGITS = 20
+_MAX_DECIMALS = 60
 _POWERS = "kmgtpe"
 _MICROSECONDS = {"us": 1, "ms": 10**3, "s": 10**6, "sec": 10**6, "m": 60 * 10**6, "min": 60 * 10**6,
                  "h": 3600 * 10**6, "d": 86400 * 10**6}
@@ -53,14 +44,19 @@ def parse_bytes(text: str, flag: str, *, low: int = 1, high: int = MAX_INT, exam
 
     :raises SpecError: unless the result is between ``low`` and ``high``.
     """
-    match = re.fullmatch(_SIZE, text)
-    if not match:
+    number, suffix = _number(text)
+    power = suffix.lower()
+    if power[:1] in _POWERS and power[1:] in ("", "b", "ib"):
+        power = power[:1]
+    elif power == "b":
+        power = ""
+    else:
+        number = None
+    if number is None:
         raise refuse(text, flag, "is not a size", example)
-    whole, fraction, suffix = match[1], match[2] or "", match[3]
-    if fraction and not suffix:
+    if number.decimals and not power:
         raise refuse(text, flag, "is not a whole number of bytes", example)
-    value: int = int(whole + fraction) * 1024 ** _power(suffix) // 10 ** len(fraction)
-    return _between(value, text, flag, low, high, example)
+    return _between(number.times(1024 ** _power(power)), text, flag, low, high, example)
 
 
 def parse_memory(text: str, flag: str, *, low: int = 1, minus_one: bool = False, example: str = "512m"
@@ -71,8 +67,8 @@ def parse_memory(text: str, flag: str, *, low: int = 1, minus_one: bool = False,
     """
     if is_unlimited(text, minus_one=minus_one):
         return UNLIMITED
-    match = re.fullmatch(_PERCENT, text)
-    if not match:
+    number, suffix = _number(text)
+    if number is None or suffix != "%":
         return parse_bytes(text, flag, low=low, example=example)
     value = float(text[:-1])
     if not 0 < value <= 100:
@@ -93,10 +89,10 @@ def parse_count(text: str, flag: str, *, low: int = 1, high: int = MAX_INT, exam
 
     :raises SpecError: when it is not.
     """
-    match = re.fullmatch(_COUNT, text)
-    if not match or match[2]:
+    number, suffix = _number(text)
+    if number is None or number.decimals or suffix:
         raise refuse(text, flag, "is not a whole number", example)
-    return _between(int(match[1]), text, flag, low, high, example)
+    return _between(number.digits, text, flag, low, high, example)
 
 
 def parse_limit(text: str, flag: str, *, low: int = 1, high: int = MAX_INT, example: str = "100") -> int | str:
@@ -110,11 +106,10 @@ def parse_iops(text: str, flag: str, *, example: str = "1000") -> int | str:
     """Operations per second: ``1000``, or with systemd's base 1000 suffixes ``1k``, ``2M``, ``1G``, or ``max``."""
     if is_unlimited(text):
         return UNLIMITED
-    match = re.fullmatch(_COUNT, text)
-    if not match:
+    number, suffix = _number(text)
+    if number is None or number.decimals or suffix.lower() not in ("", "k", "m", "g"):
         raise refuse(text, flag, "is not a number of operations per second", example)
-    value: int = int(match[1]) * 1000 ** _power(match[2])
-    return _between(value, text, flag, 1, MAX_INT, example)
+    return _between(number.times(1000 ** _power(suffix)), text, flag, 1, MAX_INT, example)
 
 
 def parse_cpus(text: str, flag: str) -> float:
@@ -123,10 +118,11 @@ def parse_cpus(text: str, flag: str) -> float:
     :raises SpecError: unless it is between 0.001 (the kernel's shortest quota, 1 ms, in its longest period, 1 s) and
         the most CPUs a kernel can have.
     """
-    match = re.fullmatch(_CPUS, text)
-    if not match:
+    number, suffix = _number(text)
+    unit = {"": 10**6, "%": 10**4, "m": 10**3}.get(suffix)
+    if number is None or unit is None:
         raise refuse(text, flag, "is not a number of CPUs", "1.5")
-    micro = _scaled(match, {"": 10**6, "%": 10**4, "m": 10**3}[match[3]])
+    micro = number.times(unit)
     if not 1000 <= micro <= (MAX_CPU + 1) * 10**6:
         raise refuse(text, flag, f"is not between 0.001 and {MAX_CPU + 1} CPUs", "1.5")
     return micro / 10**6
@@ -138,8 +134,7 @@ def parse_seconds(text: str, flag: str, *, zero: bool = False, example: str = "6
     :param zero: 0 means something for this flag.
     :raises SpecError: unless it is above 0 and at most a thousand million seconds.
     """
-    plain = re.fullmatch(_NUMBER, text)
-    micro = _scaled(plain, 10**6) if plain else _span(text)
+    micro = _microseconds(text)
     if micro is None:
         raise refuse(text, flag, "is not a duration", f"{example}, 500ms or 1h30m")
     if not (micro or zero) or micro > MAX_SECONDS * 10**6:
@@ -154,10 +149,10 @@ def parse_cpu_list(text: str, flag: str, *, high: int = MAX_CPU) -> str:
     """
     chosen: set[int] = set()
     for part in text.split(","):
-        match = re.fullmatch(_CPU_RANGE, part)
-        if not match:
+        begin, dash, end = part.partition("-")
+        if not (_is_short(begin) and (_is_short(end) if dash else True)):
             raise refuse(text, flag, "is not a list of numbers and ranges", "0-2,4")
-        first, last = int(match[1]), int(match[2] or match[1])
+        first, last = int(begin), int(end or begin)
         if first > last:
             raise refuse(text, flag, f"has the reversed range {part}", "0-2,4")
         if last > high:
@@ -171,17 +166,16 @@ def parse_signal(text: str, flag: str) -> int:
 
     :raises SpecError: when there is no such signal.
     """
-    if re.fullmatch(r"[0-9]{1,20}", text):
+    if _is_short(text, _MAX_DIGITS):
         return _between(int(text), text, flag, 1, int(signal.SIGRTMAX), "TERM")
     name = text.upper().removeprefix("SIG") if text.isascii() else ""
-    match = re.fullmatch(_REALTIME, name)
-    if match:
-        base = int(signal.SIGRTMIN if match[1] == "MIN" else signal.SIGRTMAX)
-        number = base + int(f"{match[2] or '+'}{match[3] or 0}")
-        if int(signal.SIGRTMIN) <= number <= int(signal.SIGRTMAX):
-            return number
-    elif f"SIG{name}" in signal.Signals.__members__:
-        return int(signal.Signals[f"SIG{name}"])
+    base = {"RTMIN": int(signal.SIGRTMIN), "RTMAX": int(signal.SIGRTMAX)}.get(name[:5])
+    distance = name[5:] or "+0"
+    if base is not None and distance[0] in "+-" and _is_short(distance[1:], 2):
+        if int(signal.SIGRTMIN) <= base + int(distance) <= int(signal.SIGRTMAX):
+            return base + int(distance)
+    elif name.isalnum() and hasattr(signal, f"SIG{name}"):  # not SIG_IGN and the like
+        return int(getattr(signal, f"SIG{name}"))
     raise refuse(text, flag, "is not a signal", "TERM")
 
 
@@ -235,25 +229,57 @@ def cpu_numbers(text: str) -> set[int]:
     return {number for first, _, last in pairs for number in range(int(first), int(last or first) + 1)}
 
 
-def _scaled(match: re.Match[str], unit: int) -> int:
-    whole, fraction = match[1], match[2] or ""
-    scaled: int = int(whole + fraction) * unit // 10 ** len(fraction)
-    return scaled
+class _Number(NamedTuple):
+    """A decimal number, exactly: ``1.50`` has the digits 150 and 2 decimals."""
+
+    digits: int
+    decimals: int
+
+    def times(self, factor: int) -> int:
+        """The product, without its fraction."""
+        return int(self.digits * factor // 10**self.decimals)
 
 
-def _power(suffix: str | None) -> int:
+def _number(text: str) -> tuple[_Number | None, str]:
+    """The unsigned number that ``text`` begins with, and what follows it: ``1.5g`` is 1.5 and ``g``.
+
+    Only ASCII counts. None when there is no number, it has too many digits, or something that is not ASCII follows.
+    """
+    rest = text.lstrip(_DIGITS)
+    whole = text[:len(text) - len(rest)]
+    fraction = ""
+    if rest.startswith("."):
+        after = rest[1:].lstrip(_DIGITS)
+        fraction, rest = rest[1:len(rest) - len(after)], after
+        if not fraction:
+            return None, ""
+    if not 0 < len(whole) <= _MAX_DIGITS or len(fraction) > _MAX_DECIMALS or not rest.isascii():
+        return None, ""
+    return _Number(int(whole + fraction), len(fraction)), rest
+
+
+def _is_short(text: str, longest: int = 5) -> bool:
+    """``text`` is a whole number of at most ``longest`` ASCII digits."""
+    return 0 < len(text) <= longest and not text.strip(_DIGITS)
+
+
+def _power(suffix: str) -> int:
     return _POWERS.index(suffix.lower()) + 1 if suffix else 0
 
 
-def _span(text: str) -> int | None:
-    """Microseconds of ``1h30m``, larger units first and each at most once; None when it is not that."""
-    if not re.fullmatch(rf"(?:{_SPAN}){{1,6}}", text):
-        return None
-    parts = list(re.finditer(_SPAN, text))
-    units = [_MICROSECONDS[part[3]] for part in parts]
-    if any(after >= before for before, after in pairwise(units)):
-        return None
-    return sum(map(_scaled, parts, units))
+def _microseconds(text: str) -> int | None:
+    """Microseconds of ``60``, ``1.5`` or ``1h30m``, larger units first and each once; None when it is not that."""
+    total, before = 0, 0
+    while text:
+        number, rest = _number(text)
+        if number is None:
+            return None
+        name = rest[:len(rest) - len(rest.lstrip("abcdefghijklmnopqrstuvwxyz"))]
+        unit = _MICROSECONDS.get(name, 0) if rest else (0 if before else 10**6)
+        if not unit or (before and unit >= before):
+            return None
+        total, before, text = total + number.times(unit), unit, rest[len(name):]
+    return total if before else None
 
 
 def _between(value: int, text: str, flag: str, low: int, high: int, example: str) -> int:

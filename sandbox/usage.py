@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from .cgroup import files
 from .errors import CgroupError
+from .stdlib import TYPE_CHECKING, NamedTuple, dataclass, field
 from .steps import Read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 PER_SECOND = {"ns": 1e9, "us": 1e6}
 

@@ -6,13 +6,14 @@ Those for plain sizes, times and counts are in :mod:`sandbox.units`.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-
 from . import units
 from .errors import SpecError
 from .records import Device, DeviceRate, FileValue, Hugetlb, Joined, Tmpfs, Ulimit, Volume
 from .spec import UNIT_SUFFIXES
+from .stdlib import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 LIMITING_CGROUP_FILES = ("cgroup.max.depth", "cgroup.max.descendants")
 BYTE_RLIMITS = ("as", "core", "data", "fsize", "memlock", "msgqueue", "rss", "stack")
@@ -77,6 +78,8 @@ def parse_cgroup_conf(text: str, flag: str) -> FileValue:
 
     :raises SpecError: when FILE is not a plain file name of a controller, or moves, kills or freezes processes.
     """
+    import re
+
     file, _, value = text.partition("=")
     if not re.fullmatch(r"[a-z0-9_]+(?:\.[A-Za-z0-9_-]+)+", file):
         raise units.refuse(text, flag, "does not name a controller's file", "memory.swap.high=16777216")
@@ -99,6 +102,8 @@ def parse_unit(text: str, flag: str) -> str:
 
     :raises SpecError: when it has other characters, another suffix, is too long, or is the scope of systemd itself.
     """
+    import re
+
     stem = text.removesuffix(".scope").removesuffix(".service")
     if stem == "init":
         raise units.refuse(text, flag, "is systemd's own", "build.scope")
@@ -112,6 +117,8 @@ def parse_slice(text: str, flag: str) -> str:
 
     :raises SpecError: when it cannot be one.
     """
+    import re
+
     stem = text.removesuffix(".slice")
     if stem != "-" and not re.fullmatch(r"[A-Za-z0-9:_.\\]+(-[A-Za-z0-9:_.\\]+)*", stem):
         raise units.refuse(text, flag, "is not the name of a slice", "batch.slice")
@@ -123,6 +130,8 @@ def parse_property(text: str, flag: str) -> str:
 
     :raises SpecError: when there is no name, or it is not one.
     """
+    import re
+
     name, equals, _ = text.partition("=")
     if not equals or not re.fullmatch(r"[A-Z][A-Za-z0-9]*", name) or "\0" in text:
         raise units.refuse(text, flag, "is not NAME=VALUE", "MemoryHigh=1G")
@@ -183,6 +192,8 @@ def parse_hostname(text: str, flag: str) -> str:
 
     :raises SpecError: otherwise.
     """
+    import re
+
     if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,62}[A-Za-z0-9])?", text):
         raise units.refuse(text, flag, "is not the name of a machine", "box")
     return text
@@ -243,7 +254,7 @@ def parse_tmpfs(text: str, flag: str) -> Tmpfs:
 
 
 def _mode(text: str, flag: str) -> int:
-    if not re.fullmatch(r"[0-7]{1,4}", text):
+    if not 0 < len(text) <= 4 or text.strip("01234567"):
         raise units.refuse(text, flag, "has no octal mode", "/scratch:mode=755")
     return int(text, 8)
 

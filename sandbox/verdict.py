@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Sequence
-from dataclasses import dataclass
 from errno import ENOENT
 
 from .report import Evidence, LimitReport, Outcome, RefusedCall, Report
 from .spec import Spec, flag_of
+from .stdlib import TYPE_CHECKING, dataclass, signal, signal_name
 from .steps import Done, Limit, Plan, Read, Unmet
 from .usage import Usage
 from .verify import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TIME_LIMITS = ("wall_time", "cpu_time")
 
@@ -105,7 +106,7 @@ def _why(spec: Spec, plan: Plan, ending: Ending, outcome: Outcome, usage: Usage,
         return "sandbox-init was killed from outside, and the command with it"
     if outcome is Outcome.KILLED:
         return f"{command} was stopped on request{_how(ending)}"
-    end = f"{command} exited with {code}" if number is None else f"{command} was killed by {_signal(number)}"
+    end = f"{command} exited with {code}" if number is None else f"{command} was killed by {signal_name(number)}"
     if usage.oom_kill:
         end += f"; the kernel killed {usage.oom_kill} process(es) in it for memory"
     return end
@@ -132,13 +133,6 @@ def _why_exec(command: str, errno: int, path: str, exists: bool) -> str:
     if errno == ENOENT:
         return f"{path}: its interpreter is missing" if exists else f"{command}: command not found"
     return f"{path} cannot be executed: {os.strerror(errno)}"
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _evidence(reads: Sequence[Read], usage: Usage) -> list[Evidence]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import NamedTuple
-
 from .cgroup import files
 from .errors import CgroupError
 from .knobs import KNOBS, hugetlb
 from .records import UNLIMITED
+from .stdlib import TYPE_CHECKING, NamedTuple
 from .steps import Limit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SUFFIXES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -110,5 +110,5 @@ def _has_words(wish: str, text: str) -> bool:
 
 
 def _plain(word: str) -> str:
-    match = re.fullmatch(r"(\d+)([kmgtKMGT])", word)
-    return str(int(match[1]) * SUFFIXES[match[2].lower()]) if match else word
+    number, scale = word[:-1], SUFFIXES.get(word[-1:].lower(), 0)
+    return str(int(number) * scale) if scale and number.isdecimal() else word

@@ -5,17 +5,18 @@ Shared by every driver, so that the same Spec leads to the same kernel values wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
-
 from . import knobs
 from .facts import Hierarchy
 from .host import UNIT_CONTROLLERS, Host
 from .knobs import KNOBS, Knob
 from .records import UNLIMITED, Bytes, DeviceRate, Percent
 from .spec import Limits
+from .stdlib import TYPE_CHECKING, Any, NamedTuple
 from .steps import Unmet
 from .units import show_bytes, show_cpus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DEFAULT_PERIOD = 100_000
 """Microseconds: the kernel's and docker's CPU period."""

@@ -7,10 +7,13 @@ here is one system call per operation, so that the kernel's answer is seen.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from errno import EACCES, EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOTSUP, EPERM, ERANGE, EROFS
 
 from ..errors import CgroupError
+from ..stdlib import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 HINTS = {
     EACCES: "this user may not write there; run as root, or have the cgroup delegated (`sandbox info`)",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from errno import ENOENT
-from typing import NamedTuple
 
 from ..errors import CgroupError, CleanupError
+from ..stdlib import TYPE_CHECKING, NamedTuple, signal, suppress
 from . import files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PATIENCE = 5.0
 """Seconds: rmdir(2) answers EBUSY for a while after the last process has gone."""

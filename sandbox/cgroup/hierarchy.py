@@ -7,7 +7,6 @@ trees themselves; nothing is written. Each function takes ``root``, a directory 
 from __future__ import annotations
 
 import os
-import re
 
 from ..facts import Hierarchy
 from .names import file_names
@@ -104,6 +103,8 @@ def _unescape(text: str) -> str:
     """The kernel writes space, tab, newline and backslash as octal escapes."""
     if "\\" not in text:
         return text
+    import re
+
     raw = re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), os.fsencode(text))
     return os.fsdecode(raw)
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
-
 from ..facts import Hierarchy
 from ..host import Host
 from ..isolation import network
 from ..reads import reads
 from ..spec import Spec
+from ..stdlib import TYPE_CHECKING
 from ..steps import Limit, Phase, Plan, Read, Step, Where
 from ..wishes import Wish, wishes
 from . import process
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from ..isolation.device_policy import Policy
 
 PREFIX = "sandbox-"

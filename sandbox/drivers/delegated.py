@@ -6,13 +6,15 @@ daemon-reload and the end of other units, and many sandboxes cost one call over 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ..host import Host
 from ..spec import Spec
+from ..stdlib import TYPE_CHECKING
 from ..steps import Plan, Step
 from . import process, unit
 from .cgroupfs import plan_below
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class DelegatedDriver:

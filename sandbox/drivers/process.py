@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-
 from ..host import Host
 from ..isolation import capabilities, filesystem, landlock, mounts, namespaces, seccomp
 from ..spec import Spec
+from ..stdlib import TYPE_CHECKING
 from ..steps import Arg, Limit, Phase, Read, Step, Unmet, Where
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 LAUNCHER = "{launcher}"
 """Late value: the launcher's process id."""
@@ -17,6 +19,9 @@ STREAMS = "{streams}"
 """Late value: which of 0, 1 and 2 are the workload's own."""
 UNIT = "unit "
 """How a line of a state file begins that names no cgroup but a unit."""
+
+RLIMIT_CORE = 4
+"""The same on every architecture (<asm-generic/resource.h>): to load the module resource for it costs half a ms."""
 
 SAMPLE_MS = 100
 """How often a figure is sampled that the kernel keeps no peak of."""
@@ -160,6 +165,8 @@ def candidates(spec: Spec) -> tuple[str, ...]:
 
 
 def _rlimit(name: str) -> int:
+    if name == "core":
+        return RLIMIT_CORE
     import resource
 
     return int(getattr(resource, f"RLIMIT_{name.upper()}"))

@@ -5,10 +5,9 @@ Sources: org.freedesktop.systemd1(5), systemd.resource-control(5), and systemd's
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ..facts import Property
 from ..records import UNLIMITED
+from ..stdlib import TYPE_CHECKING
 from ..units import cpu_numbers
 from ..wishes import DEFAULT_PERIOD, MIN_QUOTA, Wish
 
@@ -110,7 +109,10 @@ def _device(wish: Wish) -> tuple[Property, ...]:
                      (f"/dev/block/{device}", INFINITY if amount == UNLIMITED else str(amount))),)
 
 
-Convert = Callable[[Wish], tuple[Property, ...]]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Convert = Callable[[Wish], tuple[Property, ...]]
 
 _UNIFIED: dict[str, Convert] = {
     "cpus": _quota, "cpuset_cpus": _set, "cpuset_mems": _set, "blkio_weight_device": _device,

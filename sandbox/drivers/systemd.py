@@ -6,9 +6,6 @@ process. The kernel files are the same ones, and every limit is read back from t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
-
 from ..facts import Hierarchy, Property
 from ..host import Host
 from ..isolation import network
@@ -16,6 +13,7 @@ from ..knobs import V1_CONTROLLER
 from ..reads import reads
 from ..records import UNLIMITED
 from ..spec import Spec
+from ..stdlib import TYPE_CHECKING, NamedTuple
 from ..steps import Limit, Phase, Plan, Read, Step
 from ..wishes import Wish, wishes
 from . import process, unit
@@ -23,6 +21,8 @@ from .cgroupfs import MEASURED, Group, born_first, chain, limit, read_back, writ
 from .properties import properties, rounded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..isolation.device_policy import Policy
 
 TOGETHER = {"cpu_burst": "cpus", "swap_max": "memory"}

@@ -7,14 +7,16 @@ below it, and then the unit is delegated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from ..facts import Hierarchy, Property
 from ..host import Host
 from ..spec import Spec
+from ..stdlib import TYPE_CHECKING
 from ..steps import Phase, Step, Where
 from .cgroupfs import PREFIX
 from .properties import number, switch, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 MANAGED_V1 = frozenset(("cpu", "cpuacct", "memory", "pids", "blkio", "devices"))
 """Controllers of cgroup v1 that systemd makes groups for."""

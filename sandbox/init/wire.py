@@ -11,11 +11,13 @@
 from __future__ import annotations
 
 import os
-import struct
-from collections.abc import Iterable
 
 from ..errors import SpecError
+from ..stdlib import TYPE_CHECKING
 from ..steps import Arg, Step, Where
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAGIC = b"SBX1"
 KEPT = 512
@@ -96,7 +98,7 @@ def encode(steps: Iterable[tuple[int, Step]]) -> bytes:
     """
     records = [_step(number, step) for number, step in steps]
     body = b"".join(records)
-    return MAGIC + struct.pack("<II", len(body) + 12, len(records)) + body
+    return MAGIC + _u32(len(body) + 12) + _u32(len(records)) + body
 
 
 _kept: dict[int, tuple[Step, int, bytes]] = {}
@@ -121,25 +123,29 @@ def _record(number: int, step: Step) -> bytes:
     types = "".join([chr(arg[0]) for arg in args])
     if types != (len(args) * "i" if signature == "i*" else signature) or len(args) > 255:
         raise TypeError(f"sandbox-init has no step {step.op} with arguments {step.args!r}")
-    return b"".join([LETTERS[where], struct.pack("<BH", len(args), number), _text(step.op), *args])
+    return b"".join([LETTERS[where], bytes([len(args)]), number.to_bytes(2, "little"), _text(step.op), *args])
 
 
 def _arg(arg: Arg | bytes) -> bytes:
     """The argument, with the letter of its type in front."""
     if isinstance(arg, int):
         try:
-            return struct.pack("<cq", b"i", arg)
-        except struct.error:
+            return b"i" + arg.to_bytes(8, "little", signed=True)
+        except OverflowError:
             raise SpecError(f"{arg} does not fit into 64 bits") from None
     if isinstance(arg, str):
         return b"s" + _text(arg)
     if isinstance(arg, bytes):
-        return struct.pack("<cI", b"b", len(arg)) + arg
-    return b"".join([b"l", struct.pack("<I", len(arg)), *map(_text, arg)])
+        return b"b" + _u32(len(arg)) + arg
+    return b"".join([b"l", _u32(len(arg)), *map(_text, arg)])
 
 
 def _text(text: str) -> bytes:
     data = os.fsencode(text)
     if 0 in data:
         raise SpecError(f"{text!r} has a NUL byte")
-    return b"%b%b\0" % (len(data).to_bytes(4, "little"), data)
+    return b"%b%b\0" % (_u32(len(data)), data)
+
+
+def _u32(number: int) -> bytes:
+    return number.to_bytes(4, "little")

@@ -8,8 +8,11 @@ the same decisions, in a third of the instructions.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+
+from ..stdlib import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 RETURN, LOAD, AND, JUMP = 0x06, 0x20, 0x54, 0x05
 JUMP_EQUAL, JUMP_ABOVE, JUMP_FROM, JUMP_BITS = 0x15, 0x25, 0x35, 0x45

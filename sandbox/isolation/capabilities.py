@@ -6,11 +6,13 @@ inheritable and the ambient set, permitted and effective, and the locked secureb
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from ..errors import SpecError
 from ..spec import Spec
+from ..stdlib import TYPE_CHECKING
 from ..steps import Arg, Phase, Step, Where
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 NAMES = (
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator, Sequence
 from errno import EPERM
 from struct import pack, unpack_from
 
 from ..errors import CgroupError
+from ..stdlib import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 CALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
 PROG_LOAD, PROG_ATTACH, OBJ_GET_INFO_BY_FD, PROG_QUERY = 5, 8, 15, 16

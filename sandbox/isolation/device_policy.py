@@ -10,15 +10,16 @@ There is a policy only when a device is given, see :mod:`sandbox.isolation.nodes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
-
 from ..errors import SpecError, Unsupported
 from ..facts import Hierarchy, Property
 from ..host import Host
 from ..spec import Spec
+from ..stdlib import TYPE_CHECKING, NamedTuple
 from ..steps import Limit, Phase, Step
 from .nodes import Given, given
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ALWAYS = {"c 1:3": "rw", "c 1:5": "rw", "c 1:7": "rw", "c 1:8": "rw", "c 1:9": "rw", "c 5:0": "rw", "c 5:2": "rw",
           "c 136:*": "rw"}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
 
 from ..host import Host
 from ..records import Tmpfs
 from ..spec import Spec
+from ..stdlib import TYPE_CHECKING
 from ..steps import Step
 from . import paths
 from .mounts import INERT, KERNEL, NOEXEC, NOSUID, RDONLY, TERMINAL, Tree, step, tmpfs
 from .namespaces import is_lent, is_rootless, is_shifted, private
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DEVICES = {"/dev/null": (1, 3), "/dev/zero": (1, 5), "/dev/full": (1, 7), "/dev/random": (1, 8), "/dev/urandom": (1, 9),
            "/dev/tty": (5, 0)}

@@ -8,12 +8,14 @@ is read from the plan, so that it is what was done, not what was meant.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from typing import NamedTuple
 
 from ..spec import Spec
+from ..stdlib import TYPE_CHECKING, NamedTuple
 from ..steps import Plan
 from . import capabilities, security
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BANDS = ((10.0, "DANGEROUS"), (9.0, "UNSAFE"), (7.5, "EXPOSED"), (5.0, "MEDIUM"), (1.0, "OK"), (0.0, "SAFE"))
 

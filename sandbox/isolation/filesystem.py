@@ -7,16 +7,18 @@ pivot_root(2) the rest of the host is gone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ..errors import SpecError, Unsupported
 from ..host import Host
 from ..records import Tmpfs
 from ..spec import Spec
+from ..stdlib import TYPE_CHECKING
 from ..steps import Step
 from . import devices, namespaces, network, paths, volumes
 from .mounts import INERT, KERNEL, RDONLY, Tree, extra_tmpfs, place, step, take, tmpfs
 from .namespaces import BASE, is_lent, is_rootless, is_shifted, private
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SLOTS = 64
 """How many trees the init holds at a time."""

@@ -11,12 +11,14 @@ be of no use.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from errno import ENOSYS, EOPNOTSUPP
-from functools import cache
 
 from ..host import Host
+from ..stdlib import TYPE_CHECKING, cache
 from ..steps import Phase, Plan, Step, Where
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SCOPED = 6
 """The version of the ABI that has scopes: Linux 6.12."""
@@ -42,12 +44,10 @@ def scopes(plan: Plan) -> tuple[str, ...]:
 def abi() -> int | None:
     """The version of the kernel's Landlock ABI; 0 when it is not built in or not switched on, None when that cannot be
     known, e.g. because a container's filter refuses the question."""
-    # The C half of ctypes: its Python half costs every run a millisecond, and is needed only to learn an errno.
-    import _ctypes
+    from ..libc import call
 
-    call = _ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall")  # type: ignore[arg-type]  # None is the program itself
-    version = _ctypes.call_function(call, (CREATE_RULESET, None, 0, CREATE_RULESET_VERSION))
-    return int(version) if version >= 0 else _why_not()
+    version = call("syscall", CREATE_RULESET, None, 0, CREATE_RULESET_VERSION)
+    return version if version >= 0 else _why_not()
 
 
 def _why_not() -> int | None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from errno import ENOSYS, EPERM
-from functools import cache
 
 from ..errors import SpecError, Unsupported
+from ..stdlib import TYPE_CHECKING, cache, contextmanager
 from . import bpf
 from .bpf import ARCHITECTURE, JUMP_ABOVE, JUMP_EQUAL, LOAD, NUMBER, RETURN, Instruction
 from .rules import ERRNO, Rules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LIBRARY = "libseccomp.so.2"
 KILL_PROCESS = 0x8000_0000

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
 from errno import EADDRINUSE, EEXIST, ENODEV
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 from ..errors import StepError
+from ..stdlib import TYPE_CHECKING, Any, partial
 from ..steps import Step
 from .nftables import Table
 from .uplink import within
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyroute2 import IPRoute
 
 Result = TypeVar("Result")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
-
 from ..records import Tmpfs
+from ..stdlib import TYPE_CHECKING, NamedTuple
 from ..steps import Arg, Phase, Step, Where
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # MOUNT_ATTR_* of <linux/mount.h>
 RDONLY, NOSUID, NODEV, NOEXEC = 0x1, 0x2, 0x4, 0x8

@@ -13,13 +13,15 @@ There are three ways into them:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ..errors import Unsupported
 from ..host import FREE_IDS, Host
 from ..records import User
 from ..spec import Spec
+from ..stdlib import TYPE_CHECKING
 from ..steps import Arg, Phase, Step, Where
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BASE = FREE_IDS[0]
 """What id 0 inside is outside."""

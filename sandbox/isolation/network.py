@@ -9,19 +9,18 @@ is changed: ``forwarding`` is on for the new device alone, and a note says so wh
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from typing import NamedTuple
-from zlib import crc32
-
 from ..errors import Unsupported
 from ..host import Host
 from ..records import NetRate, Publish
 from ..spec import Spec
+from ..stdlib import TYPE_CHECKING, NamedTuple
 from ..steps import Arg, Limit, Phase, Plan, Read, Step, Unmet, Where
 from ..units import parse_bytes, parse_count, refuse
 from . import capabilities
 from .namespaces import is_shifted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 INSIDE, OUTSIDE = "inside", "outside"
 EVERYWHERE = "0.0.0.0"
@@ -75,6 +74,8 @@ def parse_publish(text: str, flag: str) -> Publish:
 
 
 def _is_address(text: str) -> bool:
+    import re
+
     parts = re.fullmatch(r"(?a)(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})", text)
     return parts is not None and all(int(part) < 256 and part == str(int(part)) for part in parts.groups())
 
@@ -92,6 +93,8 @@ def parse_rate(text: str, flag: str) -> NetRate:
     """
     example = "10mbit or 10mbit:64k"
     word, colon, after = text.partition(":")
+    import re
+
     match = re.fullmatch(r"(?ai)([0-9]{1,12})(?:\.([0-9]{1,9}))?([kmg]?)bit", word)
     if match is None:
         raise refuse(text, flag, "is not a rate in bits per second", example)
@@ -121,6 +124,8 @@ def pair(name: str, host: Host) -> Pair:
 
     :raises Unsupported: none is free.
     """
+    from zlib import crc32
+
     number = crc32(name.encode())
     taken = [_bounds(network) for network in host.network.taken]
     for pool in POOLS:

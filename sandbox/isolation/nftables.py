@@ -10,11 +10,14 @@ mask.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
 from errno import EEXIST, EOPNOTSUPP
 from struct import Struct, pack
 
 from ..errors import StepError
+from ..stdlib import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 # <linux/netlink.h>, <linux/netfilter/nfnetlink.h>
 NETLINK_NETFILTER, NLMSG_ERROR = 12, 2

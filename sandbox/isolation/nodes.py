@@ -15,16 +15,18 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from typing import NamedTuple
 
 from ..errors import SpecError, Unsupported
 from ..facts import Node
 from ..host import Host
 from ..records import Device
 from ..spec import Spec
+from ..stdlib import TYPE_CHECKING, NamedTuple
 from . import devices, namespaces, paths, volumes
 from .mounts import NOEXEC, NOSUID, RDONLY, Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 OWN = (*devices.DEVICES, *(path for _, path in devices.LINKS), "/dev/console")
 """What each sandbox has in its /dev anyway."""

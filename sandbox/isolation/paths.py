@@ -5,10 +5,11 @@ Masked and read-only paths are docker's (moby ``daemon/pkg/oci/defaults.go``) wi
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-
 from ..host import Host
+from ..stdlib import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PRIVATE = {"/tmp": 0o1777, "/var/tmp": 0o1777, "/run": 0o755}
 """Directories of the host's root in whose place there is an empty file system, with the mode of its root."""
@@ -39,8 +40,9 @@ VIRTUAL = frozenset(("autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "confi
 
 def kernel(host: Host) -> tuple[int, int]:
     """Major and minor number: 6.12 of ``6.12.38+deb13-amd64``."""
-    numbers = re.match(r"([0-9]+)\.([0-9]+)", host.kernel)
-    return (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
+    major, _, rest = host.kernel.partition(".")
+    minor = rest[:len(rest) - len(rest.lstrip("0123456789"))]
+    return (int(major), int(minor)) if major.isdecimal() and minor else (0, 0)
 
 
 def may_shift(kind: str, host: Host) -> bool:

@@ -14,15 +14,17 @@ import os
 import struct
 import threading
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
 from fcntl import ioctl
 
 from ..errors import SpecError, Unsupported
 from ..report import RefusedCall
+from ..stdlib import TYPE_CHECKING, suppress
 from . import bpf
 from .bpf import Instruction
 from .rules import ACTIONS, ALLOW, ERRNO
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 USER_NOTIF = 0x7FC0_0000
 LOG = ACTIONS["SCMP_ACT_LOG"]

@@ -8,11 +8,13 @@ condition could let through what it keeps out.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
 from errno import errorcode
-from typing import NamedTuple
 
 from ..errors import SpecError
+from ..stdlib import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
 
 # <linux/seccomp.h>: what a filter returns.
 ALLOW, ERRNO, TRACE = 0x7FFF_0000, 0x0005_0000, 0x7FF0_0000

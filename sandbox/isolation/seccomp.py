@@ -8,15 +8,15 @@ a file says what it was made from, word for word, and is used only when that is 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from functools import cache
-from typing import Any
 
 from ..errors import SpecError
 from ..spec import Spec
+from ..stdlib import TYPE_CHECKING, Any, cache, suppress
 from ..steps import Phase, Step, Where
 from . import capabilities, security
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 FORMAT = 2
 """Of the files and of what is put around libseccomp's program; raised when either changes."""

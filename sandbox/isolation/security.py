@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ..errors import SpecError, Unsupported
 from ..spec import Spec
+from ..stdlib import TYPE_CHECKING
 from ..steps import Phase, Step, Where
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DEFAULT, MOBY, UNCONFINED = "default", "moby", "unconfined"
 LABEL_PARTS = ("user", "role", "type", "level")

@@ -7,16 +7,17 @@ is loaded by using it, and nothing stays.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
 from errno import EEXIST
-from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 from ..facts import Network
 from ..host import small_file
+from ..stdlib import TYPE_CHECKING, Any, cache
 from .namespaces import CLONE_NEWNET
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from pyroute2 import IPRoute
 
 Result = TypeVar("Result")

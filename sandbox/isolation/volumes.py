@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from posixpath import dirname
 
 from ..errors import SpecError
 from ..host import Host
 from ..records import Tmpfs, Volume
 from ..spec import Spec
+from ..stdlib import TYPE_CHECKING
 from . import paths
 from .mounts import INERT, RDONLY, Tree
 from .namespaces import is_shifted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 WRITABLE = (*paths.PRIVATE, "/dev/shm")
 """Where places can be made in any case."""

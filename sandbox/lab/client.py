@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import select
-import socket
-from collections.abc import Iterable
-from contextlib import suppress
-from typing import Protocol
 
 from ..errors import SandboxError
+from ..stdlib import TYPE_CHECKING, Protocol, suppress
 from .inside.frames import CHUNK, MAGIC, WINDOW, Frames, frame
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterable
 
 PASSED_VARIABLES = ("TERM", "LANG", "LC_ALL", "COLORTERM", "NO_COLOR")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from contextlib import suppress
-from dataclasses import replace
 
 from ..errors import SandboxError
 from ..host import systemd_runs
+from ..stdlib import replace, suppress
 from . import kernel, recipe
 from .groups import enter, make, way_back
 from .image import Progress, ensure, path_of

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
 
 from ..errors import SandboxError, Unsupported
+from ..stdlib import signal, suppress
 from . import engine as engines
 from .client import Command, SignalSource, window
 from .engine import Engine

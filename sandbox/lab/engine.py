@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 from importlib import import_module
-from typing import Protocol, cast
+from typing import cast
 
 from ..errors import SpecError
+from ..stdlib import TYPE_CHECKING, Protocol
 from .image import Progress
 from .record import Lab
+
+if TYPE_CHECKING:
+    import socket
 
 NAMES = ("container", "vm")
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 from ..cgroup import files
 from ..cgroup.hierarchy import Mount, mounts
 from ..errors import SandboxError
 from ..host import probe
+from ..stdlib import TYPE_CHECKING
 from .remains import PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def make(name: str) -> tuple[str, ...]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 
 from ..errors import SandboxError, Unsupported
+from ..stdlib import dataclass, suppress
 from .process import die_with_parent
 from .recipe import DISABLED, IMAGES, MASKED, TOOLS, TREE, USER, Recipe
 from .record import cache_directory, exclusive

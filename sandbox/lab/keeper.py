@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import select
 import shutil
-import signal
 import socket
 import sys
-from contextlib import suppress
 
+from ..stdlib import signal, suppress
 from .engine import get
 from .record import Lab, cache_directory, load
 from .remains import remove

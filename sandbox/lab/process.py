@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import subprocess
-from collections.abc import Mapping
+
+from ..stdlib import TYPE_CHECKING, signal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PR_SET_PDEATHSIG = 1
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..errors import SpecError
+from ..stdlib import dataclass
 
 SYSTEM = ("systemd", "systemd-sysv", "dbus", "udev", "kmod", "python3", "iproute2", "procps", "util-linux", "e2fsprogs")
 LOGIN = ("libpam-systemd", "dbus-user-session", "passwd", "uidmap")

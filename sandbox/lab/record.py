@@ -10,11 +10,14 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict
 
 from ..errors import SandboxError, SpecError
+from ..stdlib import TYPE_CHECKING, dataclass, suppress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 """What a lab may be called. Its name is part of socket paths, which have room for 108 bytes."""

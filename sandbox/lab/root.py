@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
 from ..cgroup.hierarchy import Mount, mounts
+from ..stdlib import suppress
 from . import groups, inside
 from .inside.place import HOST, UPPERS
 from .kernel import (

@@ -10,10 +10,9 @@ import fcntl
 import os
 import random
 import socket
-from contextlib import suppress
-from dataclasses import replace
 
 from ..errors import SandboxError
+from ..stdlib import replace, suppress
 from . import inside, recipe
 from .image import Progress, ensure, path_of
 from .inside.frames import PORT_PREFIX, PORTS

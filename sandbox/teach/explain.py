@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
 
 from ..host import Host
 from ..isolation import capabilities, landlock, mounts, namespaces
 from ..spec import Spec, flag_of
+from ..stdlib import TYPE_CHECKING
 from ..steps import Arg, Limit, Plan, Step, masked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CLONE_FLAGS = {getattr(namespaces, name): name for name in vars(namespaces) if name.startswith("CLONE_NEW")}
 ATTRIBUTES = {mounts.RDONLY: "ro", mounts.NOSUID: "nosuid", mounts.NODEV: "nodev", mounts.NOEXEC: "noexec"}

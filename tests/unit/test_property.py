@@ -7,8 +7,10 @@ import signal
 
 import pytest
 
+from sandbox.dbus import split
+from sandbox.dbus_value import object_path, pack, packed, process, unpack
 from sandbox.errors import BusError, SpecError
-from sandbox.property import declared, object_path, pack, packed, parse, process, split, text, unpack
+from sandbox.property import declared, parse, text
 
 INFINITY = 2**64 - 1
 SIGNATURES = {
