@@ -1,21 +1,20 @@
-"""``sandbox``: the commands, and what becomes of their errors."""
+"""``sandbox`` as typer has it: every command with its help, and what becomes of a wrong command line."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
-from sandbox.errors import SandboxError, SpecError
-from sandbox.spec import Spec
+from sandbox.errors import SpecError
 
-from .flags import GroupedHelp, with_defaults, with_flags
+from . import commands
+from .commands import exit_code, with_defaults
+from .flags import GroupedHelp, with_flags
 from .messages import complain, emit, emit_json
-
-PARENT = os.getppid()
 
 # The first word that is no flag begins the command; all flags after it are the command's own.
 COMMAND_FIRST = {"allow_interspersed_args": False, "help_option_names": ["--help"]}
@@ -51,10 +50,8 @@ def run(
     **wishes: Any,
 ) -> int:
     """Run COMMAND under limits. The exit code is its own, 128+n for a signal, 124 for --timeout, 125 for our errors."""
-    spec = _spec(argv, profile, wishes)
-    from .foreground import run
-
-    return run(spec, json=json, verbose=verbose, parent=PARENT if die_with_parent else None)
+    return commands.run(argv or [], wishes, profile=profile, json=json, verbose=verbose,
+                        die_with_parent=die_with_parent)
 
 
 def explain(
@@ -72,11 +69,8 @@ def explain(
     **wishes: Any,
 ) -> int:
     """Print each step `run` would take. Touches nothing; takes the flags of `run`."""
-    spec = _spec(argv, profile, wishes)
-    from .explain import explain
-
-    explain(spec, host_file=host, format="json" if json else format, export=export, show_env=show_env)
-    return 0
+    return commands.explain(argv or [], wishes, profile=profile, json=json, host=host, format=format, export=export,
+                            show_env=show_env)
 
 
 def compare(
@@ -111,21 +105,7 @@ def compare(
 
 def info(json: Json = False) -> int:
     """Print what this machine offers for limits."""
-    from sandbox import config
-    from sandbox.drivers import choose
-    from sandbox.host import probe, to_json
-    from sandbox.systemd import with_manager
-
-    spec = Spec(argv=("true",), driver=str(config.defaults(os.environ).get("driver", "auto")))
-    host = with_manager(probe(detail=True), spec)
-    if json:
-        emit(to_json(host))
-        return 0
-    from sandbox.teach.info import text
-
-    driver, reason = choose(spec, host)
-    emit(text(host, driver.name, reason))
-    return 0
+    return commands.info(json=json)
 
 
 def gc(json: Json = False) -> int:
@@ -139,12 +119,6 @@ def gc(json: Json = False) -> int:
     elif removed:
         emit("\n".join(removed))
     return 0
-
-
-def _spec(argv: list[str] | None, profile: str | None, wishes: dict[str, Any]) -> Spec:
-    from sandbox.options import make_spec
-
-    return make_spec(argv or [], **with_defaults(wishes, profile))
 
 
 COMMANDS: dict[str, Callable[..., int]] = {"run": run, "explain": explain, "compare": compare, "info": info, "gc": gc}
@@ -170,32 +144,15 @@ def application(word: str) -> typer.Typer:
     return app
 
 
-def main() -> NoReturn:
-    """Entry point of the console script."""
-    _open_standard_files()
-    code = _exit_code()
-    # Everything is written and closed; taking the interpreter down in order would cost each run another 8 ms.
-    os._exit(code)
-
-
-def _exit_code() -> int:
+def run_typer() -> int:
+    """Have typer read the command line and run the command; the exit code."""
     app = application(next(iter(sys.argv[1:]), ""))
     try:
-        code = typer.main.get_command(app).main(prog_name="sandbox", standalone_mode=False)
-        return code if isinstance(code, int) else 0
-    except SandboxError as error:
-        complain(error.message, error.hint, one_line=isinstance(error, SpecError))
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    except OSError as error:
-        complain(str(error))
-        return 125
+        return exit_code(partial(typer.main.get_command(app).main, prog_name="sandbox", standalone_mode=False))
     except Exception as error:
         # typer vendors click from 0.26 on and depends on it before, so its classes have no one name to import.
         if not hasattr(error, "format_message"):
-            sys.excepthook(*sys.exc_info())
-            return SandboxError.exit_code
+            raise
         complain(*_usage_error(error), one_line=True)
         return 2
 
@@ -209,15 +166,3 @@ def _usage_error(error: Any) -> tuple[str, str]:
     known = [flag for parameter in error.ctx.command.params for flag in parameter.opts + parameter.secondary_opts]
     return f"there is no flag {name}", suggest(name, known) or f"see {error.ctx.command_path} --help"
 
-
-def _open_standard_files() -> None:
-    """Fill closed ones of fds 0 to 2 with /dev/null, before another file takes their number."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-
-
-if __name__ == "__main__":
-    main()

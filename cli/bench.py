@@ -11,7 +11,7 @@ import typer
 from sandbox.errors import SpecError
 from sandbox.teach.bench_phases import PHASES
 
-from .flags import with_defaults
+from .commands import with_defaults
 from .messages import emit
 
 Argv = Annotated[list[str] | None, typer.Argument(metavar="[COMMAND [ARG]...]", show_default=False)]

@@ -59,7 +59,7 @@ def _collect(argv: Sequence[str], wishes: Mapping[str, object], names: Sequence[
              ) -> Comparison:
     from sandbox.options import make_spec
 
-    from .lab import Progress
+    from .lab_session import Progress
 
     wishes = {name: value for name, value in wishes.items() if name not in ("driver", "unit_type")}
     make_spec(argv, **wishes)  # what is malformed is told before a lab is booted

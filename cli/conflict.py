@@ -54,7 +54,7 @@ def _in_lab(experiment: str, image: str) -> str:
     """What the same command prints inside a VM."""
     from sandbox import lab as labs
 
-    from .lab import Progress
+    from .lab_session import Progress
     from .signals import ENDING, PASSED, Signals, end_in_order
 
     end_in_order()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -41,21 +40,6 @@ def _parameter(option: Option) -> inspect.Parameter:
     value: Any = bool if option.parse is None else list[str] if option.repeatable else str
     return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None,
                              annotation=Annotated[value | None, setting])
-
-
-def with_defaults(wishes: Mapping[str, Any], profile: str | None = None) -> dict[str, Any]:
-    """The wishes of the config files and the environment, and over them those of the command line.
-
-    :param wishes: values of the flags by name.
-    :param profile: name given to ``--profile``.
-    :raises SpecError: as :func:`sandbox.config.defaults`.
-    """
-    from sandbox import config
-
-    merged = config.defaults(os.environ, profile)
-    # A flag that was not given is None, or an empty list if it can be repeated.
-    config.overlay(merged, {name: value for name, value in wishes.items() if value not in (None, [])})
-    return merged
 
 
 class GroupedHelp(TyperCommand):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import time
-from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 from sandbox.spec import Spec
+from sandbox.stdlib import TYPE_CHECKING, signal
 
 from .messages import escaped, escaped_lines, say
 from .signals import ENDING, PASSED, Signals
@@ -40,17 +38,22 @@ def run(spec: Spec, *, json: str | None, verbose: bool, parent: int | None) -> i
     signals = Signals(ENDING | PASSED | ({signal.SIGCONT} if spec.tty else set()))
     if parent is not None:
         follow(parent)
+    if spec.tty:
+        from .terminal import Terminal
+
+        with Terminal() as terminal:
+            report = _run(spec, signals, terminal)
+    else:
+        report = _run(spec, signals, None)
+    return tell(report, target, verbose=verbose)
+
+
+def _run(spec: Spec, signals: Signals, terminal: Terminal | None) -> Report:
     from sandbox.box import Sandbox
     from sandbox.drivers.cgroupfs import MANAGED
     from sandbox.isolation.exposure import warnings
 
-    with ExitStack() as stack:
-        terminal = None
-        if spec.tty:
-            from .terminal import Terminal
-
-            terminal = stack.enter_context(Terminal())
-        box = stack.enter_context(Sandbox(spec))
+    with Sandbox(spec) as box:
         if box.plan.driver == "cgroupfs" and box.plan.notes[:1] == (MANAGED,):
             say(f"sandbox: warning: {MANAGED}")
         for hole in warnings(spec):
@@ -61,7 +64,7 @@ def run(spec: Spec, *, json: str | None, verbose: bool, parent: int | None) -> i
         slave = terminal.slave if terminal else None
         process = box.start(stdin=slave, stdout=slave, stderr=slave)
         Foreground(process, signals, terminal, spec.stop_timeout).wait()
-    return tell(box.report, target, verbose=verbose)
+    return box.report
 
 
 def follow(parent: int) -> None:

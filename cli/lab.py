@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import termios
-import threading
 import time
-import tty
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from types import TracebackType
 from typing import Annotated
 
 import typer
@@ -19,7 +11,10 @@ from sandbox import lab as labs
 from sandbox.errors import SpecError
 from sandbox.lab.record import Lab
 
-from .messages import emit, emit_json, escaped, say
+from . import commands
+from .lab_session import Progress
+from .lab_session import run as run_in_lab
+from .messages import emit, emit_json, escaped
 
 COMMAND_FIRST = {"allow_interspersed_args": False, "help_option_names": ["--help"]}
 
@@ -52,15 +47,13 @@ def run(argv: Argv = None, engine: Engine = "", image: Image = "", name: Name = 
 
     The current directory is visible inside; what is changed in it stays in the lab.
     """
-    if not argv:
-        raise SpecError("there is no command to run", hint="sandbox lab run -- COMMAND")
-    return _run(argv, engine, image, name, terminal=terminal)
+    return commands.lab_run(argv or [], engine=engine, image=image, name=name, tty=terminal)
 
 
 @app.command(context_settings=COMMAND_FIRST)
 def shell(argv: Argv = None, engine: Engine = "", image: Image = "", name: Name = "") -> int:
     """A terminal in a lab, with a shell or COMMAND."""
-    return _run(argv or ["bash", "-l"], engine, image, name, terminal=True)
+    return run_in_lab(argv or ["bash", "-l"], engine=engine, image=image, name=name, tty=True)
 
 
 @app.command()
@@ -116,32 +109,6 @@ def images(action: Annotated[str, typer.Argument(metavar="[list|build|prune]", s
     return 0
 
 
-def _run(argv: list[str], engine: str, image: str, name: str, *, terminal: bool) -> int:
-    with Progress() as progress:
-        lab = labs.up(name, engine=engine, image=image, progress=progress.tell)
-    from signal import SIGWINCH
-
-    from .signals import ENDING, PASSED, Signals
-
-    signals = Signals(ENDING | PASSED | {SIGWINCH})
-    with _raw() if terminal else nullcontext():
-        return labs.run(lab, argv, tty=terminal, signals=signals)
-
-
-@contextmanager
-def _raw() -> Iterator[None]:
-    """Our terminal passes every key on, also Ctrl-C."""
-    if not os.isatty(0):
-        yield
-        return
-    before = termios.tcgetattr(0)
-    tty.setraw(0, termios.TCSADRAIN)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(0, termios.TCSADRAIN, before)
-
-
 def _row(lab: Lab) -> tuple[str, ...]:
     return lab.name, lab.engine, lab.image, f"{time.time() - lab.since:.0f} s", lab.detail
 
@@ -153,43 +120,3 @@ def _table(rows: list[tuple[str, ...]]) -> str:
 
 def _size(size: int) -> str:
     return f"{size / (1 << 20):.0f} MiB"
-
-
-class Progress:
-    """Says what is being done, on stderr, when it takes longer than a second; on a terminal with the time it took."""
-
-    def __init__(self) -> None:
-        self._text = ""
-        self._begin = 0.0
-        self._shown = False
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-                 ) -> None:
-        self._over.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        if self._shown and sys.stderr.isatty():
-            say("")
-
-    def tell(self, text: str) -> None:
-        """What is being done from now on."""
-        if text != self._text:
-            self._text, self._begin = text, time.monotonic()
-        if not self._thread.is_alive():
-            self._thread.start()
-
-    def _watch(self) -> None:
-        told = ""
-        while not self._over.wait(1):
-            if sys.stderr.isatty():
-                with suppress(OSError):
-                    os.write(2, f"\r\x1b[Ksandbox: {self._text} ({time.monotonic() - self._begin:.0f} s)".encode())
-                self._shown = True
-            elif told != self._text:
-                told = self._text
-                say(f"sandbox: {told}")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
-import struct
-from collections.abc import Iterable
+import sys
+
+from sandbox.libc import call
+from sandbox.stdlib import TYPE_CHECKING, signal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
 PASSED = frozenset({signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH})
 _SIGINFO_SIZE = 128
+_SIGSET_SIZE = 128
 
 
 def end_in_order() -> None:
@@ -30,11 +34,10 @@ class Signals:
     def __init__(self, numbers: Iterable[int]) -> None:
         chosen = frozenset(numbers)
         signal.pthread_sigmask(signal.SIG_BLOCK, chosen)
-        mask = (ctypes.c_uint64 * 16)(sum(1 << (number - 1) for number in chosen))
-        libc = ctypes.CDLL(None, use_errno=True)
-        self._fd: int = libc.signalfd(-1, mask, os.O_NONBLOCK | os.O_CLOEXEC)
+        mask = sum(1 << (number - 1) for number in chosen).to_bytes(_SIGSET_SIZE, sys.byteorder)
+        self._fd = call("signalfd", -1, mask, os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
-            raise OSError(ctypes.get_errno(), "signalfd")
+            raise OSError("signalfd(2) gave no fd: too many files may be open")
 
     def fileno(self) -> int:
         """Readable when a signal has come."""
@@ -46,7 +49,7 @@ class Signals:
             data = os.read(self._fd, 16 * _SIGINFO_SIZE)
         except BlockingIOError:
             return []
-        return [struct.unpack_from("=I", data, offset)[0] for offset in range(0, len(data), _SIGINFO_SIZE)]
+        return [int.from_bytes(data[at:at + 4], sys.byteorder) for at in range(0, len(data), _SIGINFO_SIZE)]
 
     def close(self) -> None:
         """Close the fd. The signals stay blocked: what comes now must not cut off the report."""

@@ -103,35 +103,6 @@ def test_nothing_of_the_machine_it_was_built_on(pattern: str) -> None:
     assert found == []
 
 
-def _loaded(code: str) -> set[str]:
-    """Top-level names of the modules that ``code`` loads."""
-    done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], cwd=ROOT, text=True, capture_output=True,
-                          check=False)
-    assert done.returncode == 0, done.stderr
-    names = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    assert "sandbox" in names
-    return {name.partition(".")[0] for name in names}
-
-
-def test_import_loads_next_to_nothing() -> None:
-    heavy = {"typer", "click", "rich", "json", "asyncio", "psutil", "pyroute2", "prctl", "cgroupspy", "subprocess",
-             "socket", "pathlib", "tempfile", "argparse", "tomllib", "logging"}
-    assert _loaded("import sandbox") & heavy == set()
-
-
-def test_launch_loads_only_what_it_needs() -> None:
-    code = "import sandbox\nassert sandbox.run(['true']).exit_code == 0"
-    heavy = {"typer", "click", "rich", "json", "asyncio", "psutil", "pyroute2", "prctl", "cgroupspy", "subprocess",
-             "tempfile", "argparse", "logging", "shutil"}
-    assert _loaded(code) & heavy == set()
-
-
-def test_the_program_loads_only_what_it_needs() -> None:
-    code = ("import sys\nsys.argv = ['sandbox', 'run', '--', 'true']\nfrom sandbox_cli.__main__ import main\n"
-            "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code")
-    assert _loaded(code) & {"rich", "asyncio", "pyroute2", "psutil", "cgroupspy", "jsonschema"} == set()
-
-
 def test_c_builds_without_warnings(tmp_path: Path) -> None:
     for source in C_SOURCES:
         if source.suffix == ".c":
@@ -170,7 +141,7 @@ def test_readme_commands_exist() -> None:
 
 def _flags_of_the_program() -> set[str]:
     import typer
-    from sandbox_cli.__main__ import application
+    from sandbox_cli.application import application
 
     found, waiting = set(), [typer.main.get_command(application(""))]
     while waiting:

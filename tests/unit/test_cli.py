@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from sandbox_cli import __main__ as cli
-from sandbox_cli import messages
+from sandbox_cli import application as cli
+from sandbox_cli import commands, messages, quick
 from sandbox_cli.flags import with_flags
 
 from sandbox.options import TABLE
@@ -25,7 +25,8 @@ def sandbox(monkeypatch, capfd, tmp_path):
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["sandbox", *arguments])
-        code = cli._exit_code()
+        work = quick.command_of(arguments)
+        code = cli.run_typer() if work is None else commands.exit_code(work)
         return code, *capfd.readouterr()
 
     return call
@@ -160,7 +161,7 @@ print(sorted(signals.read()), signals.read())
 
 
 def test_closed_standard_files_are_filled():
-    script = "import os; from sandbox_cli.__main__ import _open_standard_files as f; f(); " \
+    script = "import os; from sandbox_cli.start import _open_standard_files as f; f(); " \
              "os._exit(sum(os.path.samestat(os.fstat(n), os.stat(os.devnull)) for n in range(3)))"
     done = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, script], check=False)
     assert done.returncode == 3

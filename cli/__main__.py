@@ -1,0 +1,5 @@
+"""``python -m sandbox_cli``."""
+
+from .start import main
+
+main()
