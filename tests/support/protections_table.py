@@ -61,7 +61,7 @@ ROWS = (
     Row("L07", "the deadline of --timeout", (NO_DEADLINE,), ("test_tasks.py::test_fork_bomb_is_over_in_time",),
         timeout=20),
     Row("R09", "the guard's kill when the launcher is gone",
-        (Edit(GUARD, "    guard.orphan = true;\n    kill_init();\n", "    guard.orphan = true;\n"),),
+        (Edit(GUARD, "    run.orphan = true;\n    kill_init();\n", "    run.orphan = true;\n"),),
         ("test_killed.py::test_runner_is_killed_at_any_moment",), only="none"),
     Row("R09", "gc's work on the claims of the dead",
         (Edit("sandbox/gc.py", "return (*_claims(host.runtime_dir), *_orphans(host))", "return (*_orphans(host),)"),),
