@@ -166,7 +166,7 @@ ROWS = (
         ("test_escape_limits.py::test_r11_cgroups_made_below_are_removed",)),
     Row("R12", "the patience with a busy cgroup",
         (Edit("sandbox/init/remove.c", "if (now() + pause > give_up_at)", "if (now() + pause > 0)"),),
-        ("../kernel/test_init.py::test_a_busy_cgroup_is_removed_when_it_is_empty",), only="shipped"),
+        ("../kernel/test_init_guard.py::test_a_busy_cgroup_is_removed_when_it_is_empty",), only="shipped"),
     Row("R15", "the reset of a failed unit of that name",
         (Edit("sandbox/bus.py", "            if forget:\n", "            if False:\n"),),
         ("test_units.py::test_what_is_left_of_a_failed_unit_is_no_hindrance",), drivers="service"),
