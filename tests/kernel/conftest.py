@@ -23,6 +23,10 @@ COMPILED = pytest.mark.requires("cc")
 @pytest.fixture(scope="session", params=["shipped", pytest.param("libc", marks=COMPILED),
                                          pytest.param("sanitized", marks=COMPILED)])
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Path of the program.
+
+    A test may ask for ``impatient``, in which the guard kills an init that does not answer after 0.1 s, not 10 s.
+    """
     target = tmp_path_factory.mktemp("init") / f"sandbox-init-{request.param}"
     if request.param == "shipped":
         if shutil.which("cc") is None:
@@ -30,6 +34,8 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         build.build(target)
     elif request.param == "libc":
         build.compile_to(target, build.PROGRAM, (*build.SMALL, *build.HARDENED, *build.DYNAMIC))
+    elif request.param == "impatient":
+        build.compile_to(target, build.PROGRAM, ("-O0", "-DINIT_MAY_TAKE=100"))
     else:
         build.compile_to(target, build.PROGRAM, build.SANITIZED)
     return target
