@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,16 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted(path for name in ("sandbox", "cli", "benchmarks") for path in (ROOT / name).rglob("*.py"))
 C_SOURCES = sorted([*(ROOT / "sandbox" / "init").glob("*.c"), *(ROOT / "sandbox" / "init").glob("*.h")])
-TEXTS = [*LIBRARY, *C_SOURCES, *(ROOT / "tests").rglob("*.py"),
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+TEXTS = [*LIBRARY, *C_SOURCES, *TESTS,
          *(path for name in ("README.md", "CHANGELOG.md", "Makefile", "pyproject.toml", "setup.py", "benchmarks/demo")
            if (path := ROOT / name).exists()), *(ROOT / ".ci").iterdir()]
 MAX_MODULE = 400
+"""Lines of a file in Python or C."""
 MAX_FUNCTION = 60
+"""Lines of a function in Python or C, from its name to its end; of the tests, too."""
+C_FUNCTION = re.compile(r"^\w[^\n;]*?(?P<name>\w+)\([^;{}]*\)\n\{\n.*?^\}\n", re.MULTILINE | re.DOTALL)
+"""A definition: in our C sources only its braces stand alone in the first column."""
 
 
 def _tool(name: str, *words: str) -> None:
@@ -38,19 +44,35 @@ def test_mypy() -> None:
     _tool("mypy", "--strict", "--cache-dir", str(ROOT / "build" / f"mypy-{os.geteuid()}"))
 
 
-def _functions() -> Iterator[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    for path in LIBRARY:
-        for node in ast.walk(ast.parse(path.read_text())):
+@cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def _functions(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield the name of each function in a file of Python or C, and its number of lines."""
+    if path.suffix == ".py":
+        for node in ast.walk(_parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield path, node
+                yield node.name, (node.end_lineno or 0) - node.lineno + 1
+        return
+    for found in C_FUNCTION.finditer(path.read_text()):
+        yield found["name"], found[0].count("\n")
 
 
-def test_sizes() -> None:
-    long_modules = {str(path): lines for path in LIBRARY if (lines := len(path.read_text().splitlines())) > MAX_MODULE}
-    assert long_modules == {}
-    long_functions = {f"{path}:{node.name}": length for path, node in _functions()
-                      if (length := (node.end_lineno or 0) - node.lineno + 1) > MAX_FUNCTION}
+@pytest.mark.parametrize("files", [LIBRARY, C_SOURCES, TESTS], ids=["library", "c", "tests"])
+def test_sizes(files: list[Path]) -> None:
+    long_files = {str(path): lines for path in files if (lines := len(path.read_text().splitlines())) > MAX_MODULE}
+    assert long_files == {}
+    long_functions = {f"{path}:{name}": lines for path in files for name, lines in _functions(path)
+                      if lines > MAX_FUNCTION}
     assert long_functions == {}
+
+
+def test_every_function_in_c_is_measured() -> None:
+    ends = {path: path.read_text().splitlines().count("}") for path in C_SOURCES}
+    assert sum(ends.values()) > 200
+    assert {path: len([*_functions(path)]) for path in C_SOURCES} == ends
 
 
 def test_names_of_modules() -> None:
@@ -60,7 +82,7 @@ def test_names_of_modules() -> None:
 
 def test_no_write_that_swallows_the_error() -> None:
     """CPython ignores what close(2) says of a file that was never closed by name: ``open(p, "w").write(v)``."""
-    found = [f"{path}:{node.lineno}" for path in LIBRARY for node in ast.walk(ast.parse(path.read_text()))
+    found = [f"{path}:{node.lineno}" for path in LIBRARY for node in ast.walk(_parsed(path))
              if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "write"
              and isinstance(node.func.value, ast.Call)]
     assert found == []
@@ -68,7 +90,7 @@ def test_no_write_that_swallows_the_error() -> None:
 
 def _imports(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the line and the full name of every module that a file imports from; ``.`` stands for a relative import."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(_parsed(path)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -83,13 +105,13 @@ def test_tests_share_nothing_but_the_package_support() -> None:
     assert settings["pythonpath"] == ["tests"]
     tests = ROOT / "tests"
     unshared = {".", "tests", *(path.stem for path in tests.iterdir())} - {"support"}
-    found = [f"{path}:{line}: {name}" for path in tests.rglob("*.py") for line, name in _imports(path)
+    found = [f"{path}:{line}: {name}" for path in TESTS for line, name in _imports(path)
              if name == "." or name.partition(".")[0] in unshared]
     assert found == []
 
 
 def test_every_module_says_what_it_is() -> None:
-    assert [str(path) for path in LIBRARY if not ast.get_docstring(ast.parse(path.read_text()))] == []
+    assert [str(path) for path in LIBRARY if not ast.get_docstring(_parsed(path))] == []
 
 
 # Put together here, so that this file does not find itself.

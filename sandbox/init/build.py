@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 DIRECTORY = Path(__file__).resolve().parent
-PARTS = ("wire", "ops", "record", "process", "guard", "watch", "remove", "namespaces", "tool", "init", "inside",
-         "mounts", "masks", "descendants", "workload", "privileges")
+PARTS = ("wire", "ops", "record", "process", "guard", "spawn", "watch", "remove", "namespaces", "tool", "init",
+         "inside", "mounts", "masks", "descendants", "workload", "privileges")
 PROGRAM = ("main", "adopt", *PARTS)
 
 STRICT = ("-std=gnu17", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Werror")

@@ -7,11 +7,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
-#include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -23,29 +21,22 @@
 #include "ops.h"
 #include "process.h"
 #include "record.h"
-#include "tool.h"
-
-enum {
-    NAMESPACES = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID |
-                 CLONE_NEWNET | CLONE_NEWTIME,
-};
 
 /*
- * To die of a "kill" before it is killed from outside, and with it what it knows of the end: the exit code and the usage.
- * Much memory to free, many processes and a slow machine take seconds; only an init that was stopped takes it all.
+ * Milliseconds in which an init that was told "kill" must be dead, or it is killed from outside. Then what it knows of
+ * the end is lost: the exit code and the usage. Much memory to free, many processes and a slow machine take seconds;
+ * only an init that was stopped takes all of the time. A test compiles the program with another value.
  */
-#define INIT_MAY_TAKE (10000 * MILLISECOND)
+#ifndef INIT_MAY_TAKE
+#define INIT_MAY_TAKE 10000
+#endif
+
+struct run run = {.init = -1};
 
 static struct {
-    const struct plan *plan;
     int launcher; /* pidfd */
-    int init;     /* pidfd */
-    pid_t init_pid;
-    int maps;     /* eventfd that releases the init when its id maps are written */
-    bool orphan;  /* the launcher is gone */
     bool bye;     /* it has seen the tree dead and read what it wanted: everything may be removed */
     bool cleaned, left;
-    bool foreign; /* the name belongs to another run, and so does all that is called by it */
 
     int stop_signal;
     int64_t stop_timeout, timeout;
@@ -53,8 +44,7 @@ static struct {
     const char *reason;
     int64_t deadline_at, hard_at, last_at;
 } guard = {
-    .launcher = -1, .init = -1, .maps = -1, .timeout = NEVER,
-    .deadline_at = NEVER, .hard_at = NEVER, .last_at = NEVER,
+    .launcher = -1, .timeout = NEVER, .deadline_at = NEVER, .hard_at = NEVER, .last_at = NEVER,
 };
 
 /* --- steps */
@@ -67,7 +57,7 @@ int step_launcher(const struct step *step)
     if (guard.launcher < 0 && errno != ESRCH)
         return errno;
     /* Asked last: if it is the parent still, the pidfd is its. In a service systemd is, and the sockets must do. */
-    guard.orphan = step->args[1].number != 0 && getppid() != pid;
+    run.orphan = step->args[1].number != 0 && getppid() != pid;
     return 0;
 }
 
@@ -79,7 +69,7 @@ int step_claim(const struct step *step)
     int fd = openat(AT_FDCWD, step->args[0].text, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_WRONLY, 0600);
 
     if (fd < 0) {
-        guard.foreign = errno == EEXIST;
+        run.foreign = errno == EEXIST;
         return errno;
     }
     if (flock(fd, LOCK_EX) != 0)
@@ -110,161 +100,6 @@ int step_deadline(const struct step *step)
     return 0;
 }
 
-static bool plan_has(const char *op)
-{
-    for (uint32_t i = 0; i < guard.plan->count; i++)
-        if (guard.plan->steps[i].op == op_named(op))
-            return true;
-    return false;
-}
-
-/*
- * Without its own pid namespace, the init's kill(-1) would reach the whole machine: it must look for its descendants
- * then. If it is killed itself, they become ours.
- */
-static int prepare_for_init(uint64_t flags)
-{
-    bool adopts = plan_has("subreaper");
-
-    if ((flags & ~(uint64_t)NAMESPACES) != 0 || ((flags & CLONE_NEWPID) == 0) != adopts || guard.init >= 0)
-        return EINVAL;
-    return adopts ? descendants_adopt() : 0;
-}
-
-int step_clone3(const struct step *step)
-{
-    uint64_t flags = (uint64_t)step->args[0].number;
-    int error = prepare_for_init(flags);
-
-    if (error != 0)
-        return error;
-    if (guard.orphan)
-        return ALREADY_SAID;
-    if ((flags & CLONE_NEWUSER) != 0 && (plan_has("id_map") || plan_has("new_id_map")) &&
-        (guard.maps = eventfd(0, EFD_CLOEXEC)) < 0)
-        return errno;
-    int pidfd = -1, self = pidfd_of(getpid());
-
-    if (self < 0)
-        return errno;
-    guard.init_pid = clone_process(flags, -1, &pidfd);
-    if (guard.init_pid == 0)
-        init_run(guard.plan, self, guard.maps);
-    error = guard.init_pid < 0 ? errno : 0;
-    close(self);
-    guard.init = error == 0 ? pidfd : -1;
-    return error;
-}
-
-int step_tell_init(const struct step *step)
-{
-    (void)step;
-    if (guard.init < 0)
-        return EINVAL;
-    say("init %d", (int)guard.init_pid);
-    return 0;
-}
-
-static int write_file(int directory, const char *file, const char *content)
-{
-    int fd = openat(directory, file, O_WRONLY | O_CLOEXEC);
-
-    if (fd < 0)
-        return errno;
-    int error = write(fd, content, strlen(content)) < 0 ? errno : 0;
-
-    close(fd);
-    return error;
-}
-
-static int release_init(void)
-{
-    static const uint64_t RELEASE = 1;
-
-    return write(guard.maps, &RELEASE, sizeof RELEASE) < 0 ? errno : 0;
-}
-
-/* Of the init, or of the holder, which is there before. */
-int step_id_map(const struct step *step)
-{
-    static const char *const FILES[] = {"setgroups", "uid_map", "gid_map"};
-    char path[32] = "/proc/";
-    pid_t pid = guard.init >= 0 ? guard.init_pid : holder.pid;
-    int error = 0;
-
-    if (pid < 0)
-        return EINVAL;
-    number_text(path + strlen(path), pid);
-    int directory = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-    if (directory < 0)
-        return errno;
-    for (unsigned i = 0; error == 0 && i < 3; i++)
-        if (step->args[i].text[0] != '\0')
-            error = write_file(directory, FILES[i], step->args[i].text);
-    close(directory);
-    if (guard.init < 0)
-        holder_mapped(step->args[1].text, step->args[2].text);
-    else if (error == 0)
-        error = release_init();
-    return error;
-}
-
-/* Without root, the ids that /etc/subuid lends to us can be mapped by newuidmap(1) and newgidmap(1) alone. */
-int step_new_id_map(const struct step *step)
-{
-    char pid[24], said[256];
-
-    if (guard.init < 0 || guard.maps < 0)
-        return EINVAL;
-    number_text(pid, guard.init_pid);
-    for (unsigned i = 0; i < 2; i++) {
-        char **argv = step->args[i].list;
-
-        if (argv[0] == NULL || argv[1] == NULL)
-            return EINVAL;
-        argv[1] = pid; /* in the place of what stands for it in the plan */
-        int error = run_tool(argv, said, sizeof said);
-
-        if (error != 0 && said[0] == '\0')
-            return error;
-        if (error != 0) {
-            say("failed %d 0 guard %s", step->number, said);
-            return ALREADY_SAID;
-        }
-    }
-    return release_init();
-}
-
-/*
- * The launcher ends the unit itself. When it is gone, and cgroup v1 does not tell systemd that the unit is empty,
- * somebody else must.
- */
-int step_systemctl(const struct step *step)
-{
-    static char *const NOTHING[] = {NULL};
-    int pidfd = -1, status = 0;
-
-    if (!guard.orphan || guard.foreign)
-        return 0;
-    pid_t pid = clone_process(0, -1, &pidfd);
-
-    if (pid == 0) {
-        while (openat(AT_FDCWD, "/dev/null", O_RDWR) >= 0 && fcntl(2, F_GETFD) < 0)
-            ;
-        set_signal_mask(NO_SIGNALS);
-        execve("/usr/bin/systemctl", step->args[0].list, NOTHING);
-        execve("/bin/systemctl", step->args[0].list, NOTHING);
-        _exit(127);
-    }
-    if (pid < 0)
-        return errno;
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    close(pidfd);
-    return status == 0 ? 0 : ECHILD;
-}
-
 /* --- ending it */
 
 static void tell_init(const char *command)
@@ -276,8 +111,8 @@ static void tell_init(const char *command)
 static void kill_init(void)
 {
     guard.last_at = NEVER;
-    if (guard.init >= 0)
-        pidfd_signal(guard.init, SIGKILL);
+    if (run.init >= 0)
+        pidfd_signal(run.init, SIGKILL);
 }
 
 static void kill_hard(const char *reason)
@@ -290,7 +125,7 @@ static void kill_hard(const char *reason)
     guard.hard_at = NEVER;
     say("killing %s %lld", reason, (long long)time);
     tell_init("kill");
-    guard.last_at = time + INIT_MAY_TAKE;
+    guard.last_at = time + INIT_MAY_TAKE * MILLISECOND;
 }
 
 static void stop(const char *reason)
@@ -314,7 +149,7 @@ static void stop(const char *reason)
 
 static void lose_launcher(void)
 {
-    guard.orphan = true;
+    run.orphan = true;
     kill_init();
 }
 
@@ -334,7 +169,7 @@ static bool take_command(void)
     else if (strcmp(command, "kill") == 0)
         kill_hard("killed");
     else if (strcmp(command, "keep") == 0)
-        guard.foreign = true;
+        run.foreign = true;
     else if (strcmp(command, "bye") == 0)
         guard.bye = true;
     if (guard.bye || signal_of(command) != 0)
@@ -387,9 +222,9 @@ static bool is_set(const struct pollfd *fd)
 static bool look_around(void)
 {
     struct pollfd fds[] = {
-        {.fd = guard.init, .events = POLLIN},
-        {.fd = guard.orphan ? -1 : CONTROL, .events = POLLIN},
-        {.fd = guard.orphan ? -1 : guard.launcher, .events = POLLIN},
+        {.fd = run.init, .events = POLLIN},
+        {.fd = run.orphan ? -1 : CONTROL, .events = POLLIN},
+        {.fd = run.orphan ? -1 : guard.launcher, .events = POLLIN},
         {.fd = guard.started ? -1 : GO_OTHER_END, .events = POLLIN},
         {.fd = holder.pidfd, .events = POLLIN},
     };
@@ -417,7 +252,7 @@ static bool look_around(void)
 static void finish(void)
 {
     guard.cleaned = true;
-    guard.left = !guard.foreign && !clean_up(guard.plan);
+    guard.left = !run.foreign && !clean_up(run.plan);
 }
 
 /* With the tree dead, all that is waited for is the kernel taking the namespaces down; that time is used. */
@@ -430,10 +265,10 @@ static void outlive_init(void)
         }
     kill_init(); /* if it is not dead, poll(2) has failed */
     guard.stopping = guard.killing = true;
-    while (waitpid(guard.init_pid, NULL, 0) < 0 && errno == EINTR)
+    while (waitpid(run.init_pid, NULL, 0) < 0 && errno == EINTR)
         ;
-    close(guard.init);
-    guard.init = -1;
+    close(run.init);
+    run.init = -1;
     if (descent >= 0)
         descendants_end();
 }
@@ -441,18 +276,18 @@ static void outlive_init(void)
 /* The launcher reads its figures now; what it leaves is removed when it says so or is gone. */
 static void wait_for_bye(void)
 {
-    while (!guard.orphan && !guard.bye) {
+    while (!run.orphan && !guard.bye) {
         struct pollfd fds[] = {{.fd = CONTROL, .events = POLLIN}, {.fd = guard.launcher, .events = POLLIN}};
 
         if (ppoll(fds, 2, NULL, NULL) < 0 && errno != EINTR)
             return;
-        guard.orphan = is_set(&fds[1]) || (is_set(&fds[0]) && take_command());
+        run.orphan = is_set(&fds[1]) || (is_set(&fds[0]) && take_command());
     }
 }
 
 int guard_run(const struct plan *plan)
 {
-    guard.plan = plan;
+    run.plan = plan;
     guard.started = !plan_has("deadline") && !plan_has("watch"); /* nobody waits for it then */
     bool done = carry_out(plan, GUARD);
 
@@ -462,7 +297,7 @@ int guard_run(const struct plan *plan)
     holder_leave();
     if (!done)
         kill_init();
-    if (guard.init >= 0)
+    if (run.init >= 0)
         outlive_init();
     holder_reap(true);
     if (!guard.cleaned)

@@ -4,11 +4,26 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "wire.h"
 
 #define NEVER INT64_MAX
 #define MILLISECOND INT64_C(1000000)
+
+/* The run that is guarded. */
+struct run {
+    const struct plan *plan;
+    int init;     /* pidfd, -1 when there is none */
+    pid_t init_pid;
+    bool orphan;  /* the launcher is gone */
+    bool foreign; /* the name belongs to another run, and so does all that is called by it */
+};
+
+extern struct run run;
+
+/* Does the plan have a step of this op? */
+bool plan_has(const char *op);
 
 /* Everything that is to be undone: carries out the steps of the cleanup. Returns whether nothing was left. */
 bool clean_up(const struct plan *plan);

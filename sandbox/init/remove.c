@@ -4,11 +4,13 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "guard.h"
 #include "ops.h"
+#include "process.h"
 #include "record.h"
 
 enum { DEEPEST = 64 };
@@ -85,6 +87,35 @@ int step_remove(const struct step *step)
 int step_unlink(const struct step *step)
 {
     return unlinkat(AT_FDCWD, step->args[0].text, 0) == 0 || errno == ENOENT ? 0 : errno;
+}
+
+/*
+ * The launcher ends the unit itself. When it is gone, and cgroup v1 does not tell systemd that the unit is empty,
+ * somebody else must.
+ */
+int step_systemctl(const struct step *step)
+{
+    static char *const NOTHING[] = {NULL};
+    int pidfd = -1, status = 0;
+
+    if (!run.orphan || run.foreign)
+        return 0;
+    pid_t pid = clone_process(0, -1, &pidfd);
+
+    if (pid == 0) {
+        while (openat(AT_FDCWD, "/dev/null", O_RDWR) >= 0 && fcntl(2, F_GETFD) < 0)
+            ;
+        set_signal_mask(NO_SIGNALS);
+        execve("/usr/bin/systemctl", step->args[0].list, NOTHING);
+        execve("/bin/systemctl", step->args[0].list, NOTHING);
+        _exit(127);
+    }
+    if (pid < 0)
+        return errno;
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    close(pidfd);
+    return status == 0 ? 0 : ECHILD;
 }
 
 bool clean_up(const struct plan *plan)

@@ -1,17 +1,21 @@
 """sandbox-init as a program, for the tests that give it plans by hand: as it is shipped and, where there is a compiler,
-with the C library, and under ASan and UBSan."""
+with the C library, and under ASan and UBSan. Also what such plans work on: cgroups, root file systems, networks."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sandbox.init import build, wire
 from sandbox.steps import Step
 from support.bare_launcher import Run, Start, pipe
+from support.veth import Sandbox, links, tables
 
 COMPILED = pytest.mark.requires("cc")
 
@@ -19,6 +23,10 @@ COMPILED = pytest.mark.requires("cc")
 @pytest.fixture(scope="session", params=["shipped", pytest.param("libc", marks=COMPILED),
                                          pytest.param("sanitized", marks=COMPILED)])
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Path of the program.
+
+    A test may ask for ``impatient``, in which the guard kills an init that does not answer after 0.1 s, not 10 s.
+    """
     target = tmp_path_factory.mktemp("init") / f"sandbox-init-{request.param}"
     if request.param == "shipped":
         if shutil.which("cc") is None:
@@ -26,6 +34,8 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         build.build(target)
     elif request.param == "libc":
         build.compile_to(target, build.PROGRAM, (*build.SMALL, *build.HARDENED, *build.DYNAMIC))
+    elif request.param == "impatient":
+        build.compile_to(target, build.PROGRAM, ("-O0", "-DINIT_MAY_TAKE=100"))
     else:
         build.compile_to(target, build.PROGRAM, build.SANITIZED)
     return target
@@ -77,3 +87,59 @@ def output(start: Start) -> Callable[..., str]:
         return text
 
     return output
+
+
+@contextmanager
+def new_cgroup(*kinds: str) -> Iterator[Path]:
+    """A cgroup of ours in the first tree of one of these kinds: cgroup2, or cgroup for v1's pids."""
+    mounts = [line.split(" ") for line in Path("/proc/self/mounts").read_text().splitlines()]
+    trees = [mount for _, mount, kind, options, *_ in mounts
+             if kind in kinds and (kind == "cgroup2" or "pids" in options.split(","))]
+    if not trees:
+        pytest.skip(f"nothing of {kinds} is mounted")
+    path = Path(trees[0], f"sandbox-test-{os.getpid()}-{os.urandom(4).hex()}")
+    path.mkdir()
+    yield path
+    for directory, _, _ in os.walk(path, topdown=False):
+        with suppress(FileNotFoundError):
+            os.rmdir(directory)
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    with new_cgroup("cgroup", "cgroup2") as path:
+        yield path
+
+
+@pytest.fixture
+def cgroup2() -> Iterator[Path]:
+    with new_cgroup("cgroup2") as path:
+        yield path
+
+
+@pytest.fixture
+def rootfs(tmp_path: Path) -> Path:
+    """A tree with the host's programs and nothing else: links, and directories for mounts."""
+    root = tmp_path / "rootfs"
+    for name in ("proc", "sys", "dev", "tmp", "usr", "etc", "root"):
+        (root / name).mkdir(parents=True)
+    for name in ("bin", "lib", "lib64", "sbin"):
+        (root / name).symlink_to(f"usr/{name}")
+    tmp_path.chmod(0o755)
+    return root
+
+
+@pytest.fixture
+def make_veth() -> Iterator[Callable[..., Sandbox]]:
+    made: list[Sandbox] = []
+
+    def build(**wishes: Any) -> Sandbox:
+        made.append(Sandbox(**wishes))
+        return made[-1]
+
+    before = links(), tables()
+    yield build
+    for one in made:
+        one.kill()
+        one.disconnect()
+    assert (links(), tables()) == before

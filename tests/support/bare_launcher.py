@@ -25,6 +25,9 @@ ENTER: tuple[tuple[Arg, ...], ...] = (
     ("mount", "proc", "/proc", 0, ""),
 )
 SIGNALS: tuple[tuple[Arg, ...], ...] = (("reset_signals",),)
+SLEEP = ("/bin/sleep", "1000")
+"""Command line of a workload that lives until it is killed."""
+TERM = int(signal.SIGTERM)
 
 
 def step(op: str, *args: Arg) -> Step:

@@ -1,4 +1,4 @@
-"""Compiling is pure, and every plan is reviewed as text: one golden file per spec and host."""
+"""Compiling is pure, and every plan can be explained, written as a shell script and sent to sandbox-init."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -16,65 +15,23 @@ from sandbox.box import compile_plan
 from sandbox.draft import Draft
 from sandbox.drivers import choose, get
 from sandbox.errors import DriverUnavailable, SpecError
-from sandbox.facts import Disk, Node, Place
-from sandbox.host import Host, from_json
+from sandbox.facts import Node, Place
 from sandbox.init import wire
-from sandbox.options import make_spec
 from sandbox.spec import Spec
 from sandbox.steps import Where
 from sandbox.teach import explain, shell
-
-HERE = Path(__file__).parent
-HOSTS = {path.stem: from_json(path.read_text()) for path in sorted((HERE / "hosts").glob("*.json"))}
-DISKS = (Disk(path="/data", device="254:0", chain=("/data", "254:1 vda1", "254:0 vda")),
-         Disk(path="/dev/null", reason="not a block device"))
-
+from support.saved_hosts import HOSTS, SPECS, by, hosts_and_ways, spec
 
 ANY = Spec(argv=("true",))
 
 
-def spec(**wishes: object) -> Spec:
-    made = make_spec(["sh", "-c", "echo $HOME"], best_effort=True, **wishes)
-    return replace(made, env=(("PATH", "/usr/bin:/bin"), ("SECRET", "hunter2")))
-
-
-SPECS: dict[str, Spec] = {
-    "plain": spec(),
-    "limits": spec(memory="64m", memory_swap="96m", cpus="0.333", pids_limit="20", timeout="5", cpu_time="2",
-                   cpuset_cpus="0", device_write_bps=["/data:1m"], ulimit=["nofile=64:128"], oom_group=True),
-    "weights": spec(cpu_shares="512", blkio_weight="100", cpu_burst="5000", memory_high="48m", memory_low="8m",
-                    swap_max="0", hugetlb=["2M:64M"], cgroup_conf=["memory.swap.high=16777216"]),
-}
-
-
-def with_disks(host: Host) -> Host:
-    return host._replace(disks=DISKS)
-
-
-WAYS = {"auto": {}, "cgroupfs": {}, "delegated": {}, "service": {"driver": "systemd", "unit_type": "service"}}
-
-
-@pytest.mark.parametrize(("host", "way"), [(host, way) for host, machine in HOSTS.items() for way in WAYS
-                                           if way == "auto" or machine.systemd_running])
-@pytest.mark.parametrize("name", SPECS)
-def test_golden(name: str, host: str, way: str) -> None:
-    machine = with_disks(HOSTS[host])
-    wish = replace(SPECS[name], **({"driver": way} | WAYS[way]))
-    text = explain.text(compile_plan(wish, machine, name="golden")[0], wish, machine) + "\n"
-    golden = HERE / "golden" / (f"{name}-{host}.txt" if way == "auto" else f"{name}-{host}-{way}.txt")
-    if os.environ.get("UPDATE_GOLDEN"):
-        golden.write_text(text)
-    assert text == golden.read_text(), f"review the change, then run UPDATE_GOLDEN=1 pytest {__file__}"
-
-
-@pytest.mark.parametrize(("host", "way"), [(host, way) for host, machine in HOSTS.items() for way in WAYS
-                                           if way == "auto" or machine.systemd_running])
+@pytest.mark.parametrize(("host", "way"), hosts_and_ways())
 @pytest.mark.parametrize("name", [*SPECS, "devices"])
 def test_a_plan_with_a_new_name_is_the_plan_for_that_name(name: str, host: str, way: str) -> None:
-    machine = with_disks(HOSTS[host])._replace(nodes=(Node("/dev/fuse", "c", 10, 229, 0o666, 0, 0),),
-                                               places=(Place("/dev/fuse", "file", "/dev/fuse"),))
+    machine = HOSTS[host]._replace(nodes=(Node("/dev/fuse", "c", 10, 229, 0o666, 0, 0),),
+                                   places=(Place("/dev/fuse", "file", "/dev/fuse"),))
     wish = SPECS[name] if name in SPECS else spec(device=["/dev/fuse"], network="host", timeout="1")
-    wish = replace(wish, **({"driver": way} | WAYS[way]))
+    wish = by(way, wish)
     first, second = compile_plan(wish, machine), compile_plan(wish, machine)
     assert first[0].name != second[0].name
     for plan, reason in (first, second):
@@ -83,14 +40,14 @@ def test_a_plan_with_a_new_name_is_the_plan_for_that_name(name: str, host: str, 
 
 @pytest.fixture
 def ready() -> Draft:
-    wish, machine = SPECS["limits"], with_disks(HOSTS["debian13-v2"])
+    wish, machine = SPECS["limits"], HOSTS["debian13-v2"]
     draft = Draft(get("cgroupfs").compile(wish, machine, name="0123456789"))
     draft.prepare()
     return draft
 
 
 def test_a_plan_that_is_ready_is_taken_once(ready: Draft) -> None:
-    wish, machine = SPECS["limits"], with_disks(HOSTS["debian13-v2"])
+    wish, machine = SPECS["limits"], HOSTS["debian13-v2"]
     first, second = ready.next(), ready.next()
     assert len({"0123456789", first.name, second.name}) == 3
     for plan in (first, second):
@@ -111,7 +68,7 @@ def test_a_fork_takes_no_plan_that_its_parent_has_ready(ready: Draft) -> None:
 
 @pytest.mark.parametrize("driver", ["cgroupfs", "none"])
 def test_compiling_touches_nothing(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = with_disks(HOSTS["debian13-v2"])
+    machine = HOSTS["debian13-v2"]
     compiler = get(driver)
     expected = compiler.compile(SPECS["limits"], machine, name="pure")  # imports are done by now
 
@@ -130,7 +87,7 @@ def test_compiling_touches_nothing(driver: str, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("name", SPECS)
 def test_every_step_is_explained_and_crosses_the_wire(name: str, host: str) -> None:
-    machine = with_disks(HOSTS[host])
+    machine = HOSTS[host]
     for driver in (choose(ANY, machine)[0], get("none")):
         plan = driver.compile(SPECS[name], machine, name="golden")
         assert {step.op for step in plan.steps} <= set(explain.OPS)
@@ -152,7 +109,7 @@ def test_secrets_are_masked() -> None:
 def test_the_shell_form_is_a_shell_script(host: str) -> None:
     import subprocess
 
-    machine = with_disks(HOSTS[host])
+    machine = HOSTS[host]
     script = shell.script(choose(ANY, machine)[0].compile(SPECS["limits"], machine, name="golden"))
     assert subprocess.run(["sh", "-n"], input=script.encode(), check=False).returncode == 0
 
