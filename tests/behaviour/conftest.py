@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 
 import sandbox as package
-from support.machine import SLOWER, Snapshot, eventually, reap_orphans
+from support.machine import SLOWER, Snapshot, reap_orphans
 from support.sandbox_run import Program
+from support.warm_program import warm_server
+
+__all__ = ["warm_server"]
 
 DRIVERS = tuple(os.environ.get("SANDBOX_TEST_DRIVERS", "cgroupfs").split(","))
 """The drivers that make cgroups here; ``none`` is added by the tests that need no cgroup."""
@@ -33,7 +36,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if SLOWER > 1 and metafunc.definition.get_closest_marker("isolation"):
             drivers, others = [*drivers, *others][:1], ()
         if metafunc.definition.get_closest_marker("once"):
-            drivers = drivers[:1]
+            drivers, others = [*drivers, *others][:1], ()
         metafunc.parametrize("driver", [*drivers, *others] or [NOBODY])
 
 
@@ -56,7 +59,10 @@ def subreaper() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def passable(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Where owners cannot be mapped, the command is somebody else, and must get by here to the test's own directory."""
-    tmp_path_factory.getbasetemp().chmod(0o711)
+    directory = tmp_path_factory.getbasetemp()
+    directory.chmod(0o711)
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a directory of its own in that of the session
+        directory.parent.chmod(0o711)
 
 
 @pytest.fixture(autouse=True)
@@ -68,8 +74,7 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     before = Snapshot.take()
     yield
     reap_orphans()
-    # Other sandboxes of this machine come and go meanwhile; what a test left stays.
-    assert eventually(lambda: not before.differences()), before.differences()
+    assert before.left() == []
 
 
 @pytest.fixture(scope="session")

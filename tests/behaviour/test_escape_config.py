@@ -13,10 +13,10 @@ from sandbox.config import defaults
 from sandbox.errors import SpecError
 from sandbox.options import make_spec
 from support.machine import SLOWER
-from support.probes import bare
 from support.sandbox_run import Program
+from support.warm_program import warm_bare
 
-sandbox = bare
+sandbox = warm_bare
 
 GOOD = """
 driver = "cgroupfs"

@@ -14,13 +14,14 @@ import pytest
 import sandbox as package
 from sandbox.options import make_spec
 from support.machine import SLOWER
-from support.probes import DIRECTORY, bare
+from support.probes import DIRECTORY
 from support.rootfs import Rootfs
 from support.sandbox_run import Program, Result, names
+from support.warm_program import warm_bare
 
 pytestmark = pytest.mark.isolation
 
-sandbox = bare
+sandbox = warm_bare
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from support.machine import alive, eventually
-from support.probes import bare, probe, python
+from support.probes import probe, python
 from support.sandbox_run import Program
+from support.warm_program import warm_bare
 
-sandbox = bare
+sandbox = warm_bare
 pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation]
 LOG = "--seccomp-log"
 AS_OTHERS = [(), *([("-u", "nobody")] if os.geteuid() == 0 else [])]

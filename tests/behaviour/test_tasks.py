@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from support.sandbox_run import Program, python
+from support.warm_program import warm
+
+sandbox = warm
 
 BOMB = """
 import os, signal

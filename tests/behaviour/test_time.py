@@ -6,7 +6,9 @@ import pytest
 
 from support.machine import undisturbed
 from support.sandbox_run import Program, python
+from support.warm_program import warm
 
+sandbox = warm
 pytestmark = pytest.mark.drivers("none")
 
 
