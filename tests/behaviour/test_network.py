@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from support.machine import SLOWER, STATE, alive, eventually, free_port, own_address, undisturbed
+from support.machine import STATE, alive, eventually, free_port, named, own_address
 from support.sandbox_run import Program, Result, Running, python
 from support.warm_program import warm_with_network
 
@@ -117,7 +117,7 @@ def test_a_published_port_serves(sandbox: Program, host: str) -> None:
     address = own_address() if host == "own" else host
     with sandbox.start("--network", "veth", "-p", f"{port}:80", *python(SERVE)) as running:
         assert running.read_line() == b"up\n"
-        with urllib.request.urlopen(f"http://{address}:{port}/found", timeout=10 * SLOWER) as answer:
+        with urllib.request.urlopen(f"http://{address}:{port}/found", timeout=60) as answer:
             assert answer.read() == b"/found"
         running.process.send_signal(signal.SIGTERM)
         done = running.finish()
@@ -166,16 +166,39 @@ def transfer(sandbox: Program, way: str, size: int) -> tuple[Result, float]:
     return done, seconds[0]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("way", ["in", "out"])
 @pytest.mark.once
-def test_4_megabytes_at_8_megabits_take_4_seconds(sandbox: Program, way: str) -> None:
-    size = 4_000_000
-    done, seconds = undisturbed(lambda: transfer(sandbox, way, size), lambda run: run[1] > 4.6)
-    assert 3.4 <= seconds <= 4.6
+def test_a_megabyte_at_8_megabits_takes_a_second(sandbox: Program, way: str) -> None:
+    """But for the burst, a tenth of it, that passes at once. On a busy machine it takes more, never less."""
+    size = 1_000_000
+    done, seconds = transfer(sandbox, way, size)
+    assert seconds >= 0.85
     figure = "received" if way == "in" else "sent"
     assert size < done.usage[f"net_{figure}_bytes"] < 1.1 * size
-    assert done.usage[f"net_{figure}_overlimits"] > 20
+    assert done.usage[f"net_{figure}_overlimits"] > 5
     assert done.limit("--net-rate")["enforced"]
+
+
+BUCKETS = """
+from pyroute2 import IPRoute
+with IPRoute() as route:
+    for one in route.get_qdiscs():
+        if one.get_attr("TCA_KIND") == "tbf":
+            print(one.get_attr("TCA_OPTIONS").get_attr("TCA_TBF_PARMS")["rate"])
+"""
+
+
+@pytest.mark.once
+def test_the_kernel_has_the_rate_each_way(sandbox: Program) -> None:
+    """In bytes per second: neither more, which takes a measurement to see, nor less."""
+    with sandbox.start("--network", "veth", "--net-rate", "8mbit", "--", "sh", "-c", "echo up; read line") as running:
+        assert running.read_line() == b"up\n"
+        [command] = named(running.tree(), "sh")
+        for way in ((), ("nsenter", f"--net=/proc/{command}/ns/net")):
+            asked = subprocess.run([*way, sys.executable, "-c", BUCKETS], capture_output=True, text=True, check=True)
+            assert asked.stdout.split() == ["1000000"]
+        assert running.finish(b"\n").code == 0
 
 
 @pytest.mark.once
@@ -193,7 +216,7 @@ print(time.monotonic() - start)
     if "no netem qdisc" in done.err:
         assert done.code == 125
         pytest.skip("this kernel has no netem")
-    assert 0.1 <= float(done.out) < 0.1 + 0.2 * SLOWER, done.err
+    assert float(done.out) >= 0.1, done.err
 
 
 def test_the_loopback_device_of_the_host_is_out_of_reach(sandbox: Program) -> None:

@@ -17,7 +17,9 @@ import pytest
 from support.machine import SLOWER, cgroup_file, eventually, holders
 from support.sandbox_run import Program, names, python
 from support.systemd_connections import ALTOGETHER, MESSAGE_BUS, OWN_SOCKET, PER_USER, Crowd
+from support.warm_program import warm
 
+sandbox = warm
 pytestmark = pytest.mark.requires("systemd")
 
 MANAGER = [] if os.geteuid() == 0 else ["--user"]
