@@ -66,6 +66,7 @@ def kill_runner_and_guard(running: Running) -> set[int]:
     return below
 
 
+@pytest.mark.alone
 def test_gc_cleans_what_nobody_else_could(sandbox: Program) -> None:
     with sandbox.start("--pids-limit", "50", *TREE) as live, sandbox.start("--pids-limit", "50", *TREE) as running:
         live.read_line()
@@ -87,6 +88,7 @@ def test_gc_cleans_what_nobody_else_could(sandbox: Program) -> None:
     assert eventually(live.gone)
 
 
+@pytest.mark.alone
 def test_gc_is_part_of_the_next_run(sandbox: Program) -> None:
     with sandbox.start("--pids-limit", "50", *TREE) as running:
         running.read_line()

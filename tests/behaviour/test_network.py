@@ -102,7 +102,13 @@ def made(before: tuple[set[str], set[str]]) -> tuple[set[str], set[str]]:
 def nothing_of_the_network_is_left() -> Iterator[None]:
     before, kept, names = (links(), tables()), settings(), set(netns())
     yield
-    assert eventually(lambda: made(before) == (set(), set())), made(before)
+    left = set().union(*made(before))
+
+    def are_gone() -> bool:
+        left.intersection_update(set().union(*made(before)))
+        return not left
+
+    assert eventually(are_gone), left
     assert settings() == kept
     assert set(netns()) == names
 
@@ -250,6 +256,7 @@ print(open("/proc/sys/net/ipv4/ip_unprivileged_port_start").read().strip())
     assert done.out == b"eth0 lo\n0\n"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("killed", ["runner", "both"])
 def test_nothing_stays_when_the_runner_is_killed(sandbox: Program, killed: str) -> None:
     before = links(), tables()

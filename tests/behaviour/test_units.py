@@ -179,6 +179,7 @@ def test_bad_properties(sandbox: Program, text: str) -> None:
     assert len(done.err.splitlines()) == 1
 
 
+@pytest.mark.alone
 @UNITS
 def test_limits_survive_reloads_and_a_reexec(sandbox: Program, kind: str) -> None:
     count = 20
@@ -202,6 +203,7 @@ def test_limits_survive_reloads_and_a_reexec(sandbox: Program, kind: str) -> Non
     assert [status(unit) for unit in units] == [NO_SUCH_UNIT] * count
 
 
+@pytest.mark.alone
 @UNITS
 @pytest.mark.requires("root")
 def test_a_restart_of_dbus_changes_nothing(sandbox: Program, kind: str) -> None:
@@ -215,6 +217,7 @@ def test_a_restart_of_dbus_changes_nothing(sandbox: Program, kind: str) -> None:
     assert status(f"sandbox-{running.name}.{kind}") == NO_SUCH_UNIT
 
 
+@pytest.mark.alone
 @UNITS
 def test_starting_while_systemd_reloads(sandbox: Program) -> None:
     with subprocess.Popen(["sh", "-c", f"while systemctl {' '.join(MANAGER)} daemon-reload; do :; done"],
@@ -238,6 +241,7 @@ def held(unit: str, name: str) -> dict[str, str]:
             "kernel": cgroup_file(name, "pids.max").read_text()}
 
 
+@pytest.mark.alone
 @UNITS
 def test_a_full_bus_changes_nothing(sandbox: Program, kind: str) -> None:
     with Crowd() as crowd, sandbox.start(*LIMITS, *WAIT) as running:
@@ -258,6 +262,7 @@ def test_a_full_bus_changes_nothing(sandbox: Program, kind: str) -> None:
     assert status(unit) == NO_SUCH_UNIT
 
 
+@pytest.mark.alone
 @UNITS
 @pytest.mark.once
 @pytest.mark.requires("root")
@@ -287,6 +292,7 @@ def bus() -> None:
         assert eventually(is_on_the_bus)
 
 
+@pytest.mark.alone
 @UNITS
 @pytest.mark.usefixtures("bus")
 @pytest.mark.requires("root")
