@@ -11,7 +11,8 @@ LOGIN = ("libpam-systemd", "dbus-user-session", "passwd", "uidmap")
 USER = "user"
 """A normal user, the first one: id 1000."""
 TESTS = ("python3-prctl", "python3-psutil", "python3-pyroute2", "python3-pytest", "python3-pytest-timeout",
-         "python3-hypothesis", "python3-jsonschema", "python3-jeepney", "python3-rich", "strace", "stress-ng")
+         "python3-pytest-xdist", "python3-hypothesis", "python3-jsonschema", "python3-jeepney", "python3-rich",
+         "strace", "stress-ng")
 PEERS = ("crun", "runc", "bubblewrap", "podman", "docker.io", "containerd")
 KERNEL = "linux-image-cloud-amd64"
 WHEELS = ("typer>=0.17,<0.29", "annotated-doc", "shellingham", "cgroupspy>=0.2.3")

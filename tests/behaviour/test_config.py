@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from support.sandbox_run import Program
+from support.warm_program import warm
 
+sandbox = warm
 pytestmark = pytest.mark.drivers("none")
 
 CONFIG = """

@@ -15,7 +15,9 @@ from sandbox.isolation import device_filter, nodes
 from sandbox.options import make_spec
 from sandbox.spec import Spec
 from support.sandbox_run import Program, python
+from support.warm_program import warm
 
+sandbox = warm
 pytestmark = pytest.mark.requires("root")
 TRY = """
 import os, sys

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.probes import DIRECTORY, REFUSED, bare, probe, python
+from support.probes import DIRECTORY, REFUSED, probe, python
 from support.sandbox_run import Program, names
+from support.warm_program import warm_bare
 
-sandbox = bare
+sandbox = warm_bare
 pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation]
 UNCONFINED = ("--security-opt", "seccomp=unconfined")
 AS_OTHERS = [(), *([("-u", "nobody")] if os.geteuid() == 0 else [])]

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from support.machine import cgroup_mounts, cgroups, named
-from support.probes import REFUSED, bare, command, probe
+from support.probes import REFUSED, command, probe
 from support.sandbox_run import Program, names
+from support.warm_program import warm_bare
 
-sandbox = bare
+sandbox = warm_bare
 
 CLOSED = REFUSED | {"EROFS", "ENOENT", "EINVAL"}
 MEMBERS = ("cgroup.procs", "tasks")

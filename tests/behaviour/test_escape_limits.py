@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from support.machine import cgroups, descendants, eventually, named, status
-from support.probes import bare, python
+from support.probes import python
 from support.sandbox_run import Program
+from support.warm_program import warm_bare
 
-sandbox = bare
+sandbox = warm_bare
 
 MIB = 1 << 20
 

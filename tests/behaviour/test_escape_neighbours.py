@@ -14,10 +14,11 @@ import pytest
 
 from sandbox.isolation import landlock
 from support.machine import alive
-from support.probes import REFUSED, bare, command, probe
+from support.probes import REFUSED, command, probe
 from support.sandbox_run import Program, names
+from support.warm_program import warm_bare
 
-sandbox = bare
+sandbox = warm_bare
 pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation]
 NOT_THERE = frozenset({"ENOENT", "ECONNREFUSED", "ENETUNREACH", "EHOSTUNREACH"})
 LISTENING = 0x10000

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import pytest
 
-from support.probes import bare
 from support.rootfs import MOUNTED, Rootfs
 from support.sandbox_run import Program, Result
+from support.warm_program import warm_bare
 
-sandbox = bare
+sandbox = warm_bare
 
 
 def kind_of_root() -> str:

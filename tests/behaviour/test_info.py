@@ -13,7 +13,7 @@ from support.sandbox_run import Program
 def test_info_names_the_driver_first(sandbox: Program) -> None:
     lines = sandbox.other("info").out.decode().splitlines()
     [line] = [line for line in lines if "Cgroup Driver:" in line]
-    default = Program("", sandbox.directory, sandbox.check)
+    default = sandbox.under("")
     assert line.strip() == f"Cgroup Driver: {default('--', 'true').report['driver']}"
     text = "\n".join(lines)
     for word in ("Reason:", "Cgroup Version:", "Kernel Version: " + os.uname().release, "Namespaces:", "Seccomp:",

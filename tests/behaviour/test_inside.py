@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from support.sandbox_run import Program, python
+from support.warm_program import warm
 
+sandbox = warm
 pytestmark = pytest.mark.drivers("none")
 
 SHOW_FDS = """

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from support.machine import cgroup_file, undisturbed
+from support.machine import cgroup_file
 from support.sandbox_run import Program
+from support.warm_program import warm
 
+sandbox = warm
 pytestmark = pytest.mark.requires("disk")
 
 
@@ -25,16 +27,19 @@ def disk(tmp_path: Path) -> str:
     return (link / "dev").read_text().strip()
 
 
+@pytest.mark.alone
 def test_direct_writes_are_limited(sandbox: Program, tmp_path: Path, disk: str) -> None:
-    """Four writers: one of them always waits for the limit, however long the disk takes."""
-    write = f"dd if=/dev/zero of={tmp_path}/$n bs=256k count=8 oflag=direct"
+    """2 MiB at 1 MiB/s take 2 s, on a busy machine more, never less. Four writers: one always waits for the limit."""
+    write = f"dd if=/dev/zero of={tmp_path}/$n bs=128k count=4 oflag=direct"
     words = ("--device-write-bps", f"{tmp_path}:1m", "--", "sh", "-c", f"for n in 1 2 3 4; do {write} & done; wait")
-    done = undisturbed(lambda: sandbox(*words), lambda done: done.usage["wall_time"] > 9.2)
+    done = sandbox(*words)
     assert done.code == 0, done.err
-    assert done.usage["wall_time"] == pytest.approx(8, rel=0.15)
+    assert done.usage["wall_time"] >= 0.85 * 2
+    limit = done.limit("--device-write-bps")
+    assert limit["enforced"] and f"{disk} " in limit["read_back"] and str(1 << 20) in limit["read_back"]
     row = next(row for row in done.usage["io"] if row["device"] == disk)
-    assert row["write_bytes"] == 8 << 20
-    assert row["write_operations"] >= 32
+    assert row["write_bytes"] == 2 << 20
+    assert row["write_operations"] >= 16
 
 
 @pytest.mark.requires("cgroup1")

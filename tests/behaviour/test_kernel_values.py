@@ -8,6 +8,9 @@ import pytest
 
 from support.machine import cgroup_file, holders
 from support.sandbox_run import Program
+from support.warm_program import warm
+
+sandbox = warm
 
 MIB = 1 << 20
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -13,10 +13,11 @@ import pytest
 
 from sandbox.box import Sandbox, probe_for
 from sandbox.options import make_spec
-from support.probes import bare, probe, python
+from support.probes import probe, python
 from support.sandbox_run import Program, names
+from support.warm_program import warm_bare
 
-sandbox = bare
+sandbox = warm_bare
 pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation, pytest.mark.requires("scopes")]
 PROCESSES = ("--pid", "host", *(("--userns", "host") if os.geteuid() == 0 else ()))
 """Rootless, the command is the same user outside in any case."""

@@ -6,12 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from support.machine import SLOWER, STATE, cgroups, eventually
 from support.sandbox_run import Program, names
+from support.warm_program import warm
+
+__all__ = ["warm"]
 
 THREADS = """
 import json, os, sandbox, sys, threading
@@ -46,17 +50,23 @@ def test_32_threads(sandbox: Program, turns: int) -> None:
 
 
 @pytest.mark.parametrize("number", [200 // SLOWER])
-def test_concurrent_runs(sandbox: Program, tmp_path: Path, number: int) -> None:
+def test_concurrent_runs(warm: Program, tmp_path: Path, number: int) -> None:
+    """All of them are up before the first may end."""
     prefix = names("crowd")
-    script = f"ulimit -n 256; i=0; while [ $i -lt {number} ]; do " \
-             f'("$@" --name {prefix}-$i --pids-limit 20 -- sh -c "sleep 0.5; exit $i"; echo $i $? >>results) & ' \
-             "i=$((i+1)); done; wait"
-    command = sandbox.argv(name="unused")
-    command = command[:command.index("--name")]
-    done = subprocess.run(["sh", "-c", script, "sh", *command], cwd=tmp_path, capture_output=True, text=True,
-                          timeout=110, check=False)
-    assert done.stderr == ""
-    results = sorted(tuple(map(int, line.split())) for line in (tmp_path / "results").read_text().splitlines())
-    assert results == [(one, one) for one in range(number)]
+    with ExitStack() as stack, open(tmp_path / "err", "w+b") as err:
+        (wait, go), (read, write) = (map(stack.enter_context, map(os.fdopen, os.pipe(), ("rb", "wb"))) for _ in "io")
+        runs = [stack.enter_context(warm.start(
+            "--pids-limit", "20", "--", "sh", "-c", f"echo up; read line; exit {one}", name=f"{prefix}-{one}",
+            report=False, stdin=wait, stdout=write, stderr=err)) for one in range(number)]
+        assert [read.readline() for _ in runs] == [b"up\n"] * number
+        go.close()
+        assert [one.process.wait(60) for one in runs] == [*range(number)]
+        err.seek(0)
+        assert err.read() == b""
     assert eventually(lambda: not [path for path in cgroups() if prefix in path])
     assert not [name for name in os.listdir(STATE) if name.startswith(prefix)]
+
+
+def test_a_runner_opens_few_files(sandbox: Program) -> None:
+    done = sandbox("--pids-limit", "20", "--", "true", wrap=("sh", "-c", 'ulimit -n 64; exec "$@"', "sh"))
+    assert (done.code, done.err) == (0, "")

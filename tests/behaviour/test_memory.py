@@ -8,6 +8,9 @@ import pytest
 
 from support.machine import holders
 from support.sandbox_run import Program, python
+from support.warm_program import warm
+
+sandbox = warm
 
 MIB = 1 << 20
 # Not of zeros: with swap, Linux 6.12 gives such pages back to the shared zero page instead of charging them.

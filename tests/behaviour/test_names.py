@@ -10,6 +10,9 @@ import pytest
 
 from support.machine import alive, cgroups, holders
 from support.sandbox_run import Program
+from support.warm_program import warm
+
+sandbox = warm
 
 
 def test_a_name_is_used_once_at_a_time(sandbox: Program) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -16,9 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from support.machine import SLOWER, STATE, alive, eventually, free_port, own_address, undisturbed
+from support.machine import STATE, alive, eventually, free_port, named, own_address
 from support.sandbox_run import Program, Result, Running, python
+from support.warm_program import warm_with_network
 
+sandbox = warm_with_network
 pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation, pytest.mark.requires("root")]
 
 SERVE = """
@@ -54,16 +57,32 @@ connection.recv(1)
 """
 
 
+NETLINK_NETFILTER, NLM_F_REQUEST, NLM_F_DUMP, NLMSG_DONE = 12, 0x1, 0x300, 3
+NFT_MSG_NEWTABLE, NFT_MSG_GETTABLE = 10 << 8, 10 << 8 | 1
+
+
 def links() -> set[str]:
     return set(os.listdir("/proc/sys/net/ipv4/conf"))
 
 
 def tables() -> set[str]:
-    """Asked in a process of its own: pytest has an event loop of its own at times."""
-    code = ("from pyroute2.nftables.main import NFTables\n"
-            "with NFTables(nfgen_family=0) as nft:\n"
-            "    print(*(table.get_attr('NFTA_TABLE_NAME') for table in nft.get_tables()))")
-    return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
+    """Names of the tables of nf_tables. A dump over netlink, NFT_MSG_GETTABLE of <linux/netfilter/nf_tables.h>:
+    a process that asks with nft(8) or pyroute2 takes half a second to load them."""
+    found: set[str] = set()
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as netlink:
+        netlink.sendall(struct.pack("=IHHII4x", 20, NFT_MSG_GETTABLE, NLM_F_REQUEST | NLM_F_DUMP, 1, 0))
+        while True:
+            data = memoryview(netlink.recv(1 << 16))
+            while data:
+                length, kind = struct.unpack_from("=IH", data)
+                if kind == NLMSG_DONE:
+                    return found
+                assert kind == NFT_MSG_NEWTABLE, f"netlink message {kind}"
+                # The name, NFTA_TABLE_NAME, is the first attribute: its length, its type, and a string that ends in 0.
+                size, attribute = struct.unpack_from("=HH", data, 20)
+                assert attribute == 1
+                found.add(bytes(data[24:20 + size - 1]).decode())
+                data = data[length:]
 
 
 def settings() -> dict[str, str]:
@@ -83,7 +102,13 @@ def made(before: tuple[set[str], set[str]]) -> tuple[set[str], set[str]]:
 def nothing_of_the_network_is_left() -> Iterator[None]:
     before, kept, names = (links(), tables()), settings(), set(netns())
     yield
-    assert eventually(lambda: made(before) == (set(), set())), made(before)
+    left = set().union(*made(before))
+
+    def are_gone() -> bool:
+        left.intersection_update(set().union(*made(before)))
+        return not left
+
+    assert eventually(are_gone), left
     assert settings() == kept
     assert set(netns()) == names
 
@@ -98,7 +123,7 @@ def test_a_published_port_serves(sandbox: Program, host: str) -> None:
     address = own_address() if host == "own" else host
     with sandbox.start("--network", "veth", "-p", f"{port}:80", *python(SERVE)) as running:
         assert running.read_line() == b"up\n"
-        with urllib.request.urlopen(f"http://{address}:{port}/found", timeout=10 * SLOWER) as answer:
+        with urllib.request.urlopen(f"http://{address}:{port}/found", timeout=60) as answer:
             assert answer.read() == b"/found"
         running.process.send_signal(signal.SIGTERM)
         done = running.finish()
@@ -147,16 +172,39 @@ def transfer(sandbox: Program, way: str, size: int) -> tuple[Result, float]:
     return done, seconds[0]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("way", ["in", "out"])
 @pytest.mark.once
-def test_4_megabytes_at_8_megabits_take_4_seconds(sandbox: Program, way: str) -> None:
-    size = 4_000_000
-    done, seconds = undisturbed(lambda: transfer(sandbox, way, size), lambda run: run[1] > 4.6)
-    assert 3.4 <= seconds <= 4.6
+def test_a_megabyte_at_8_megabits_takes_a_second(sandbox: Program, way: str) -> None:
+    """But for the burst, a tenth of it, that passes at once. On a busy machine it takes more, never less."""
+    size = 1_000_000
+    done, seconds = transfer(sandbox, way, size)
+    assert seconds >= 0.85
     figure = "received" if way == "in" else "sent"
     assert size < done.usage[f"net_{figure}_bytes"] < 1.1 * size
-    assert done.usage[f"net_{figure}_overlimits"] > 20
+    assert done.usage[f"net_{figure}_overlimits"] > 5
     assert done.limit("--net-rate")["enforced"]
+
+
+BUCKETS = """
+from pyroute2 import IPRoute
+with IPRoute() as route:
+    for one in route.get_qdiscs():
+        if one.get_attr("TCA_KIND") == "tbf":
+            print(one.get_attr("TCA_OPTIONS").get_attr("TCA_TBF_PARMS")["rate"])
+"""
+
+
+@pytest.mark.once
+def test_the_kernel_has_the_rate_each_way(sandbox: Program) -> None:
+    """In bytes per second: neither more, which takes a measurement to see, nor less."""
+    with sandbox.start("--network", "veth", "--net-rate", "8mbit", "--", "sh", "-c", "echo up; read line") as running:
+        assert running.read_line() == b"up\n"
+        [command] = named(running.tree(), "sh")
+        for way in ((), ("nsenter", f"--net=/proc/{command}/ns/net")):
+            asked = subprocess.run([*way, sys.executable, "-c", BUCKETS], capture_output=True, text=True, check=True)
+            assert asked.stdout.split() == ["1000000"]
+        assert running.finish(b"\n").code == 0
 
 
 @pytest.mark.once
@@ -174,7 +222,7 @@ print(time.monotonic() - start)
     if "no netem qdisc" in done.err:
         assert done.code == 125
         pytest.skip("this kernel has no netem")
-    assert 0.1 <= float(done.out) < 0.1 + 0.2 * SLOWER, done.err
+    assert float(done.out) >= 0.1, done.err
 
 
 def test_the_loopback_device_of_the_host_is_out_of_reach(sandbox: Program) -> None:
@@ -208,6 +256,7 @@ print(open("/proc/sys/net/ipv4/ip_unprivileged_port_start").read().strip())
     assert done.out == b"eth0 lo\n0\n"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("killed", ["runner", "both"])
 def test_nothing_stays_when_the_runner_is_killed(sandbox: Program, killed: str) -> None:
     before = links(), tables()

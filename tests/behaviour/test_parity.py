@@ -7,7 +7,9 @@ import json
 import pytest
 
 from support.sandbox_run import Program
+from support.warm_program import warm
 
+sandbox = warm
 pytestmark = pytest.mark.requires("systemd", "root")
 
 MANAGERS = ("systemd", "service", "delegated")
@@ -40,7 +42,7 @@ SPECS = {
 @pytest.mark.parametrize("name", SPECS)
 def test_the_kernel_holds_the_same(sandbox: Program, name: str, manager: str) -> None:
     words = [*SPECS[name].split(), "--", "true"]
-    ours, other = (Program(driver, sandbox.directory, sandbox.check) for driver in ("cgroupfs", manager))
+    ours, other = map(sandbox.under, ("cgroupfs", manager))
     plain = ours(*words)
     plan = other.other("explain", *other.flags(), "--json", *words)
     announced = {row["realises"]: row["note"] for row in json.loads(plan.out)["limits"]}
@@ -58,7 +60,7 @@ def test_the_kernel_holds_the_same(sandbox: Program, name: str, manager: str) ->
 @pytest.mark.parametrize("manager", MANAGERS)
 def test_disk_limits(sandbox: Program, manager: str) -> None:
     words = ["--device-write-bps", "/:1m", "--device-read-iops", "/:500", "--", "true"]
-    found = [Program(driver, sandbox.directory, sandbox.check)(*words) for driver in ("cgroupfs", manager)]
+    found = [sandbox.under(driver)(*words) for driver in ("cgroupfs", manager)]
     assert [one.code for one in found] == [0, 0], [one.err for one in found]
     values = [{row["realises"]: sorted(row["read_back"].split()) for row in one.report["limits"]} for one in found]
     assert values[0] == values[1]

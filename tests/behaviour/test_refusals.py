@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from support.sandbox_run import Program
+from support.warm_program import warm
+
+sandbox = warm
 
 
 @pytest.mark.requires("cgroup1")

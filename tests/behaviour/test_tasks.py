@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from support.sandbox_run import Program, python
+from support.warm_program import warm
+
+sandbox = warm
 
 BOMB = """
 import os, signal
@@ -24,11 +27,15 @@ while True:
 
 
 def test_fork_bomb_is_over_in_time(sandbox: Program) -> None:
-    done = sandbox("--pids-limit", "200", "--timeout", "2", *python(BOMB), timeout=60)
-    assert (done.code, done.report["outcome"]) == (124, "wall_time")
-    assert done.seconds < 40, "the kill did not reach those that fork"
-    assert done.usage["pids_peak"] == 200
+    """It has grown to its limit by the time of the kill, or it gets more time. A kill that does not reach those that
+    fork has no end."""
+    for seconds in (1, 3, 9):
+        done = sandbox("--pids-limit", "200", "--timeout", str(seconds), "--stop-timeout", "0.2", *python(BOMB))
+        assert (done.code, done.report["outcome"]) == (124, "wall_time")
+        if done.usage["pids_failures"]:
+            break
     assert done.usage["pids_failures"] > 0
+    assert done.usage["pids_peak"] == 200
 
 
 def test_fork_fails_at_the_limit(sandbox: Program) -> None:

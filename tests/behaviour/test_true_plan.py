@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from support.sandbox_run import Program, names
+from support.warm_program import warm
+
+sandbox = warm
 
 FLAGS = ("-m", "64m", "--cpus", "0.5", "--pids-limit", "20", "--cpuset-cpus", "0", "--ulimit", "nofile=99",
          "--timeout", "50", "--cpu-time", "9", "-w", "/", "-e", "X=1",

@@ -17,7 +17,9 @@ import pytest
 from support.machine import SLOWER, cgroup_file, eventually, holders
 from support.sandbox_run import Program, names, python
 from support.systemd_connections import ALTOGETHER, MESSAGE_BUS, OWN_SOCKET, PER_USER, Crowd
+from support.warm_program import warm
 
+sandbox = warm
 pytestmark = pytest.mark.requires("systemd")
 
 MANAGER = [] if os.geteuid() == 0 else ["--user"]
@@ -177,6 +179,7 @@ def test_bad_properties(sandbox: Program, text: str) -> None:
     assert len(done.err.splitlines()) == 1
 
 
+@pytest.mark.alone
 @UNITS
 def test_limits_survive_reloads_and_a_reexec(sandbox: Program, kind: str) -> None:
     count = 20
@@ -200,6 +203,7 @@ def test_limits_survive_reloads_and_a_reexec(sandbox: Program, kind: str) -> Non
     assert [status(unit) for unit in units] == [NO_SUCH_UNIT] * count
 
 
+@pytest.mark.alone
 @UNITS
 @pytest.mark.requires("root")
 def test_a_restart_of_dbus_changes_nothing(sandbox: Program, kind: str) -> None:
@@ -213,6 +217,7 @@ def test_a_restart_of_dbus_changes_nothing(sandbox: Program, kind: str) -> None:
     assert status(f"sandbox-{running.name}.{kind}") == NO_SUCH_UNIT
 
 
+@pytest.mark.alone
 @UNITS
 def test_starting_while_systemd_reloads(sandbox: Program) -> None:
     with subprocess.Popen(["sh", "-c", f"while systemctl {' '.join(MANAGER)} daemon-reload; do :; done"],
@@ -236,6 +241,7 @@ def held(unit: str, name: str) -> dict[str, str]:
             "kernel": cgroup_file(name, "pids.max").read_text()}
 
 
+@pytest.mark.alone
 @UNITS
 def test_a_full_bus_changes_nothing(sandbox: Program, kind: str) -> None:
     with Crowd() as crowd, sandbox.start(*LIMITS, *WAIT) as running:
@@ -256,6 +262,7 @@ def test_a_full_bus_changes_nothing(sandbox: Program, kind: str) -> None:
     assert status(unit) == NO_SUCH_UNIT
 
 
+@pytest.mark.alone
 @UNITS
 @pytest.mark.once
 @pytest.mark.requires("root")
@@ -285,6 +292,7 @@ def bus() -> None:
         assert eventually(is_on_the_bus)
 
 
+@pytest.mark.alone
 @UNITS
 @pytest.mark.usefixtures("bus")
 @pytest.mark.requires("root")

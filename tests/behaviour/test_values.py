@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from support.sandbox_run import Program
+from support.warm_program import warm
 
+sandbox = warm
 pytestmark = pytest.mark.once
 WRONG = {
     "--memory": [

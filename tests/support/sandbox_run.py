@@ -61,15 +61,20 @@ def _hidden_interpreter() -> str:
     return hidden[-1] if hidden and os.path.isdir(f"/host{sys.base_prefix}") else ""
 
 
+Popen = Callable[..., "subprocess.Popen[bytes]"]
+"""What starts a process: :class:`subprocess.Popen`, or something that takes the same arguments."""
+
+
 class Running:
     """A ``sandbox run`` in progress. Leaving the ``with`` block kills the runner if it still runs."""
 
-    def __init__(self, argv: list[str], name: str, report: Path | None, **options: Any) -> None:
+    def __init__(self, argv: list[str], name: str, report: Path | None, popen: Popen = subprocess.Popen,
+                 **options: Any) -> None:
         self.name = name
         self._report = report
         self._begin = time.monotonic()
         options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-        self.process: subprocess.Popen[bytes] = subprocess.Popen(argv, **options)
+        self.process = popen(argv, **options)
 
     def __enter__(self) -> Running:
         return self
@@ -130,12 +135,19 @@ class Program:
     :param driver: for ``--driver``; empty leaves the flag out, ``service`` is systemd's with ``--unit-type service``.
     :param directory: where reports are written.
     :param check: called with each report.
+    :param popen: starts the program.
     """
 
-    def __init__(self, driver: str, directory: Path, check: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, driver: str, directory: Path, check: Callable[[dict[str, Any]], None],
+                 popen: Popen = subprocess.Popen) -> None:
         self.driver = driver
         self.directory = directory
         self.check = check
+        self.popen = popen
+
+    def under(self, driver: str) -> Program:
+        """The same with another driver."""
+        return type(self)(driver, self.directory, self.check, self.popen)
 
     def argv(self, *words: str, name: str) -> list[str]:
         """The whole command line; ``words`` are flags, ``--``, and the command."""
@@ -173,7 +185,8 @@ class Program:
         name = name or names()
         path = self.directory / f"{name}.json"
         flags = ["--json", str(path)] if report else []
-        return Running([*wrap, *self.argv(*flags, *words, name=name)], name, path if report else None, **options)
+        return Running([*wrap, *self.argv(*flags, *words, name=name)], name, path if report else None, self.popen,
+                       **options)
 
     def __call__(self, *words: str, input: bytes | None = b"", timeout: float = 60, **options: Any) -> Result:
         """Run it to the end, with its report checked and everything of it gone."""
@@ -186,10 +199,8 @@ class Program:
 
     def other(self, *words: str, **options: Any) -> Result:
         """Any other command: ``other("info", "--json")``."""
-        begin = time.monotonic()
-        done = subprocess.run([*SANDBOX, *words], capture_output=True, check=False,
-                              **{"stdin": subprocess.DEVNULL, "timeout": 60} | options)
-        return Result(done.returncode, done.stdout, os.fsdecode(done.stderr), {}, time.monotonic() - begin)
+        with Running([*SANDBOX, *words], "", None, self.popen, **{"stdin": subprocess.DEVNULL} | options) as running:
+            return running.finish()
 
 
 def python(code: str) -> list[str]:
