@@ -13,16 +13,18 @@ LINK = site=$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib
 	&& ln -sfn "$(CURDIR)/cli" $(VENV)/editable/sandbox_cli \
 	&& echo "$(CURDIR)/$(VENV)/editable" >"$$(ls "$$site"/__editable__.sandbox_runner-*.pth)"
 
-.PHONY: help demo test test-host test-container test-vm test-rootless test-lab test-tools test-protections bench setup setup-test compile clean
+.PHONY: help demo test test-all test-host test-container test-vm test-rootless test-lab test-tools test-protections bench \
+	setup setup-test compile clean
 
 help:
 	@echo 'make demo    a real workload under memory, CPU and task limits, with its report'
-	@echo 'make test    all tests, in these parts; those that make cgroups here need root'
-	@echo 'make test-host       the sources, and the behaviour suite on this machine'
+	@echo 'make test    every test, each where its behaviour can differ; those that make cgroups here need root'
+	@echo 'make test-all        every test everywhere, other tools, and each protection taken away: hours without KVM'
+	@echo 'make test-host       one part, everything of it: the sources, and the behaviour suite on this machine'
 	@echo 'make test-container  the same suite in a container with its own systemd'
 	@echo 'make test-vm         the same in a VM with systemd and cgroup v2; slow without KVM'
 	@echo 'make test-rootless   the same as a normal user of that VM'
-	@echo 'make test-tools      exports, checked with docker, podman, crun and systemd-run in a VM; not in make test'
+	@echo 'make test-tools      exports, checked with docker, podman, crun and systemd-run in a VM'
 	@echo 'make test-protections  each of the forty cases must notice that its protection is gone; CASES="S01 S02" takes two'
 	@echo 'make test-lab        the labs themselves: boot, use and end each'
 	@echo 'make bench   launch time and memory, beside other tools'
@@ -36,7 +38,12 @@ SUITE = $(PYTHON) tests/suite.py
 
 test: setup-test
 	@.ci/packages lab
-	@$(SUITE) host container lab vm -- $(PYTEST_FLAGS)
+	@$(SUITE) --tier quick host container vm rootless lab -- $(PYTEST_FLAGS)
+
+test-all: setup-test
+	@.ci/packages lab
+	@$(SUITE) host container vm rootless lab tools -- $(PYTEST_FLAGS)
+	@.ci/as-root $(PYTHON) tests/protections.py
 
 test-host: setup-test
 	@$(SUITE) host -- $(PYTEST_FLAGS)

@@ -1,7 +1,10 @@
 """The whole suite: each part runs pytest where it belongs, and one report comes of them all.
 
-Usage: suite.py PART... [-- FLAG...], where the flags are for pytest. ``SANDBOX_TEST_DRIVERS`` in the environment
-replaces the drivers of every part, ``SANDBOX_MUST_WORK`` what must work.
+Usage: suite.py [--tier quick|all] PART... [-- FLAG...], where the flags are for pytest; suite.py --table prints which
+tests run where. ``SANDBOX_TEST_DRIVERS`` in the environment replaces the drivers of every part, ``SANDBOX_MUST_WORK``
+what must work.
+
+What measures nothing runs on two cores at once (pytest-xdist), what is marked ``alone`` after it, alone.
 """
 
 from __future__ import annotations
@@ -20,12 +23,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+NO_TESTS = 5
+"""Exit code of pytest when it had nothing to run."""
 REPORT = ROOT / "build" / "tests.xml"
 SANDBOX = [str(Path(sys.executable).with_name("sandbox")), "lab"]
 AS_ROOT = [str(ROOT / ".ci" / "as-root")]
 SUITE = ("tests/behaviour", "tests/kernel")
 EMULATED = 10
 """How many times slower a VM is whose CPU is emulated: tests of many things at once do so many fewer there."""
+PASSES = (("together", ("-m", "not alone", "-n", "2", "--dist", "loadfile")), ("alone", ("-m", "alone")))
+"""Runs of pytest that make a part, with their flags."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +45,9 @@ class Part:
     :param drivers: those that make cgroups in this part.
     :param must_work: requirements that this place meets, so that a skip for one of them is a failure.
     :param engine: of the lab it runs in; empty for this machine.
+    :param image: of the lab; empty for the default.
+    :param place: what the selection of tests calls it.
+    :param passes: runs of pytest, each a name and flags.
     :param prepare: shell commands inside, as root, before pytest.
     :param directory: where pytest is started.
     :param user: who runs it inside, with a login session; empty for root.
@@ -49,6 +59,9 @@ class Part:
     drivers: str = "cgroupfs"
     must_work: str = ""
     engine: str = ""
+    image: str = ""
+    place: str = "host"
+    passes: tuple[tuple[str, tuple[str, ...]], ...] = PASSES
     prepare: str = "true"
     directory: str = str(ROOT)
     user: str = ""
@@ -56,7 +69,12 @@ class Part:
     @property
     def lab(self) -> str:
         """The name of its lab; parts with the same engine share one."""
-        return f"suite-{self.engine}-{os.getpid()}"
+        return f"suite-{self.image or self.engine}-{os.getpid()}"
+
+    @property
+    def flags_of_lab(self) -> list[str]:
+        """What names its lab on the command line of ``sandbox lab``."""
+        return ["--engine", self.engine, "--name", self.lab, *(["--image", self.image] if self.image else [])]
 
     @property
     def root(self) -> list[str]:
@@ -64,6 +82,9 @@ class Part:
         return [] if self.engine == "vm" else AS_ROOT
 
 
+IN_VM = "cgroup2 swap disk cpus2 strace bash systemd"
+EVERY = ("cgroupfs", "systemd", "service", "delegated")
+"""The drivers that make cgroups."""
 CGROUP = "cgroup2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "cgroup1"
 PREPARE = """rm -rf /srv/tree; mkdir /srv/tree
 tar -c --exclude=./.venv --exclude=./.git --exclude=./build . | tar -x -C /srv/tree
@@ -82,16 +103,15 @@ systemctl daemon-reload; loginctl enable-linger user; systemctl start user@1000
 PARTS = {part.name: part for part in (
     Part(name="host", paths=("tests/unit", "tests/test_quality.py", *SUITE)),
     # Its / is an overlay, whose owners cannot be mapped; what tests write to must be elsewhere.
-    Part(name="container", engine="container", drivers="systemd,service,delegated",
+    Part(name="container", engine="container", place="container", drivers="systemd,service,delegated",
          flags=("--basetemp=/var/lib/sandbox-lab/tests",),
          must_work=f"root {CGROUP} cpus2 strace bash systemd"),
-    Part(name="vm", engine="vm", flags=("--timeout=400",), drivers="systemd,delegated", directory="/srv/tree",
-         prepare=PREPARE, must_work="root cgroup2 swap disk cpus2 strace bash systemd scopes"),
-    Part(name="rootless", engine="vm", flags=("--timeout=400",), drivers="systemd", user="user",
-         directory="/srv/tree", prepare=PREPARE + LOGIN,
-         must_work="cgroup2 swap disk cpus2 strace bash systemd scopes"),
-    Part(name="lab", paths=("tests/lab",), flags=("-m", "lab")),
-    Part(name="tools", paths=("tests/lab",), flags=("-m", "tools")),
+    Part(name="vm", engine="vm", place="vm", flags=("--timeout=400",), drivers="systemd,delegated,service,cgroupfs",
+         directory="/srv/tree", prepare=PREPARE, must_work=f"root {IN_VM} scopes"),
+    Part(name="rootless", engine="vm", place="rootless", flags=("--timeout=400",), drivers="systemd", user="user",
+         directory="/srv/tree", prepare=PREPARE + LOGIN, must_work=f"{IN_VM} scopes"),
+    Part(name="lab", paths=("tests/lab",), passes=(("", ("-m", "lab")),)),
+    Part(name="tools", paths=("tests/lab",), passes=(("", ("-m", "tools")),)),
 )}
 
 
@@ -100,18 +120,18 @@ class Result:
     """What came of a part.
 
     :param code: pytest's exit code, or that of what should have started it.
-    :param suite: pytest's report; None when none came back.
+    :param suites: pytest's reports, one for each pass that left one.
     """
 
     part: Part
     code: int
     seconds: float
-    suite: ElementTree.Element | None
+    suites: list[ElementTree.Element]
     bad: list[str] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        for case in () if self.suite is None else self.suite.iter("testcase"):
+        for case in self.cases():
             for outcome in case:
                 message = (outcome.get("message") or "").strip().split("\n")[0][:160]
                 if outcome.tag in ("failure", "error"):
@@ -122,28 +142,42 @@ class Result:
     @property
     def passed(self) -> int:
         """How many tests did what they should."""
-        total = 0 if self.suite is None else len(list(self.suite.iter("testcase")))
-        return total - len(self.bad) - self.skipped.total()
+        return len(list(self.cases())) - len(self.bad) - self.skipped.total()
+
+    @property
+    def good(self) -> bool:
+        """Every pass came to its end, and no test failed."""
+        return self.code == 0 and len(self.suites) == len(self.part.passes)
+
+    def cases(self) -> Iterator[ElementTree.Element]:
+        """Every test of every pass."""
+        for suite in self.suites:
+            yield from suite.iter("testcase")
 
 
-def run(parts: list[Part], flags: list[str]) -> list[Result]:
+def run(parts: list[Part], tier: str, flags: list[str]) -> list[Result]:
     """One part after the other: a test that measures CPU time must be alone, and two emulated VMs crawl.
 
+    :param tier: ``quick`` or ``all``.
     :param flags: for pytest, of whoever started us.
     """
     with tempfile.TemporaryDirectory(prefix="sandbox-suite-") as directory:
         try:
-            return [_part(part, directory, flags) for part in parts]
+            return [_part(part, tier, directory, flags) for part in parts]
         finally:
             for lab, root in {part.lab: part.root for part in parts if part.engine}.items():
                 subprocess.run([*root, *SANDBOX, "down", lab], stderr=subprocess.DEVNULL, check=False)
 
 
-def _part(part: Part, directory: str, flags: list[str]) -> Result:
-    print(f"{f' {part.name} ':#^80}", flush=True)
-    begin = time.monotonic()
-    code = _call(_command(part, directory, flags))
-    return Result(part, code, time.monotonic() - begin, _report(part, directory))
+def _part(part: Part, tier: str, directory: str, flags: list[str]) -> Result:
+    begin, code = time.monotonic(), 0
+    suites = []
+    for name, own in part.passes:
+        print(f"{f' {part.name} {name} ':#^80}", flush=True)
+        ended = _call(_command(part, tier, name, directory, [*own, *flags]))
+        code = code or (0 if ended == NO_TESTS else ended)
+        suites += _report(part, name, directory)
+    return Result(part, code, time.monotonic() - begin, suites)
 
 
 def _call(argv: list[str]) -> int:
@@ -155,15 +189,16 @@ def _call(argv: list[str]) -> int:
             raise
 
 
-def _command(part: Part, directory: str, flags: list[str]) -> list[str]:
-    """The command line of a part: pytest, in what it is to run in."""
+def _command(part: Part, tier: str, name: str, directory: str, flags: list[str]) -> list[str]:
+    """The command line of a pass: pytest, in what it is to run in."""
     python = "python3" if part.engine == "vm" else sys.executable
-    pytest = ["env", f"SANDBOX_TEST_DRIVERS={os.environ.get('SANDBOX_TEST_DRIVERS', part.drivers)}",
+    pytest = ["env", f"SANDBOX_TEST_TIER={tier}", f"SANDBOX_TEST_PLACE={part.place}",
+              f"SANDBOX_TEST_DRIVERS={os.environ.get('SANDBOX_TEST_DRIVERS', part.drivers)}",
               f"SANDBOX_MUST_WORK={os.environ.get('SANDBOX_MUST_WORK', part.must_work)}"]
     if part.engine == "vm" and _is_emulated(part):
         pytest.append(f"SANDBOX_TEST_SLOWER={EMULATED}")
     pytest += [python, "-m", "pytest", *part.paths, "-p", "no:cacheprovider", *part.flags, *flags,
-               f"--junit-xml={_path(part, directory)}"]
+               f"--junit-xml={_path(part, name, directory)}"]
     if not part.engine:
         return [*AS_ROOT, *pytest]
     if part.user:
@@ -172,32 +207,32 @@ def _command(part: Part, directory: str, flags: list[str]) -> list[str]:
 
 
 def _inside(part: Part, *argv: str) -> list[str]:
-    return [*part.root, *SANDBOX, "run", "--engine", part.engine, "--name", part.lab, "--", *argv]
+    return [*part.root, *SANDBOX, "run", *part.flags_of_lab, "--", *argv]
 
 
 def _is_emulated(part: Part) -> bool:
     """Boots the lab, if it is not up, to see how."""
-    up = [*SANDBOX, "up", "--engine", part.engine, "--name", part.lab]
+    up = [*SANDBOX, "up", *part.flags_of_lab]
     subprocess.run(up, stdout=subprocess.DEVNULL, check=False)
     labs = subprocess.run([*SANDBOX, "ls", "--json"], stdout=subprocess.PIPE, check=True).stdout
     return any(lab["name"] == part.lab and lab["detail"] == "tcg" for lab in json.loads(labs))
 
 
-def _path(part: Part, directory: str) -> str:
+def _path(part: Part, name: str, directory: str) -> str:
     """Where pytest writes its report: in a lab that is a file of the lab."""
-    return f"/tmp/tests-{part.name}.xml" if part.engine else f"{directory}/{part.name}.xml"
+    return f"{'/tmp' if part.engine else directory}/tests-{part.name}-{name}.xml"
 
 
-def _report(part: Part, directory: str) -> ElementTree.Element | None:
-    """What pytest has written."""
-    show = ["cat", _path(part, directory)]
+def _report(part: Part, name: str, directory: str) -> list[ElementTree.Element]:
+    """What pytest has written; nothing when it has not."""
+    show = ["cat", _path(part, name, directory)]
     done = subprocess.run(_inside(part, *show) if part.engine else show, stdout=subprocess.PIPE,
                           stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
-        return None
+        return []
     suite = next(ElementTree.fromstring(done.stdout).iter("testsuite"))
-    suite.set("name", part.name)
-    return suite
+    suite.set("name", f"{part.name} {name}".rstrip())
+    return [suite]
 
 
 def summary(results: list[Result]) -> Iterator[str]:
@@ -205,8 +240,9 @@ def summary(results: list[Result]) -> Iterator[str]:
     for result in results:
         for line in result.bad:
             yield f"FAILED {result.part.name}: {line}"
-        if result.suite is None or result.code not in (0, 1):
-            yield f"FAILED {result.part.name}: exit code {result.code}{', no report' * (result.suite is None)}"
+        missing = len(result.part.passes) - len(result.suites)
+        if missing or result.code not in (0, 1):
+            yield f"FAILED {result.part.name}: exit code {result.code}{f', {missing} reports missing' * bool(missing)}"
     for result in results:
         for reason, number in result.skipped.most_common():
             yield f"skipped {result.part.name}: {number} x {reason}"
@@ -219,20 +255,28 @@ def summary(results: list[Result]) -> Iterator[str]:
 def write(results: list[Result]) -> None:
     """The report for programs: one file, a test suite for each part."""
     root = ElementTree.Element("testsuites")
-    root.extend(result.suite for result in results if result.suite is not None)
+    root.extend(suite for result in results for suite in result.suites)
     REPORT.parent.mkdir(exist_ok=True)
     ElementTree.ElementTree(root).write(REPORT, encoding="utf-8", xml_declaration=True)
 
 
 def main(words: list[str]) -> int:
     """The exit code: 0 when every part passed."""
+    if words == ["--table"]:
+        settings = {"PYTHONPATH": "tests", "SANDBOX_TEST_DRIVERS": ",".join(EVERY)}
+        return subprocess.run([sys.executable, "-m", "pytest", "-p", "support.selection_table", "--collect-only", "-qq",
+                               "tests/behaviour"], cwd=ROOT, env=os.environ | settings, check=False).returncode
+    tier = "all"
+    if words[:1] == ["--tier"]:
+        tier, words = words[1], words[2:]
     cut = words.index("--") if "--" in words else len(words)
-    if not words[:cut] or set(words[:cut]) - PARTS.keys():
-        raise SystemExit(f"usage: suite.py PART... [-- FLAG...]; the parts are {', '.join(PARTS)}")
+    if not words[:cut] or set(words[:cut]) - PARTS.keys() or tier not in ("quick", "all"):
+        raise SystemExit("usage: suite.py [--tier quick|all] PART... [-- FLAG...], or suite.py --table; the parts are "
+                         + ", ".join(PARTS))
     begin = time.monotonic()
-    results = run([PARTS[name] for name in words[:cut]], words[cut + 1:])
+    results = run([PARTS[name] for name in words[:cut]], tier, words[cut + 1:])
     write(results)
-    good = all(result.code == 0 and result.suite is not None for result in results)
+    good = all(result.good for result in results)
     print("#" * 80, *summary(results), f"{'passed' if good else 'FAILED'} in {time.monotonic() - begin:.0f} s; "
           f"all of it is in {REPORT.relative_to(ROOT)}", sep="\n")
     return 0 if good else 1

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 import sandbox as package
-from support.machine import SLOWER, Snapshot, reap_orphans
+from support.machine import Snapshot, reap_orphans
 from support.sandbox_run import Program
+from support.selection import chosen
 from support.warm_program import warm_server
 
 __all__ = ["warm_server"]
@@ -23,31 +24,27 @@ DRIVERS = tuple(os.environ.get("SANDBOX_TEST_DRIVERS", "cgroupfs").split(","))
 PR_SET_CHILD_SUBREAPER = 36
 
 
-NOBODY = "no-driver"
-"""Stands in the place of the drivers of a test that is about none of those that are tested here."""
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "driver" in metafunc.fixturenames:
-        marker = metafunc.definition.get_closest_marker("drivers")
-        only = metafunc.definition.get_closest_marker("only")
-        drivers = [name for name in DRIVERS if only is None or name in only.args]
-        others = marker.args if marker else ()
-        if SLOWER > 1 and metafunc.definition.get_closest_marker("isolation"):
-            drivers, others = [*drivers, *others][:1], ()
-        if metafunc.definition.get_closest_marker("once"):
-            drivers, others = [*drivers, *others][:1], ()
-        metafunc.parametrize("driver", [*drivers, *others] or [NOBODY])
+        metafunc.parametrize("driver", chosen(metafunc.definition, DRIVERS) or [NOBODY])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items[:] = [item for item in items if f"{NOBODY}" not in item.name]
+    here = Path(__file__).parent
+    items[:] = [item for item in items if here not in item.path.parents or _runs_here(item)]
     if os.geteuid() != 0 and "cgroupfs" not in DRIVERS:
         return  # the user's own systemd gives what is needed
-    here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.requires("root"))
+
+
+NOBODY = "no-driver"
+"""Stands in the place of the drivers of a test that runs with none of those that are tested here."""
+
+
+def _runs_here(item: pytest.Item) -> bool:
+    return NOBODY not in item.name and bool(chosen(item, (*DRIVERS, "none")))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,7 +13,7 @@ from support.sandbox_run import Program
 from support.warm_program import warm
 
 sandbox = warm
-pytestmark = pytest.mark.drivers("none")
+pytestmark = [pytest.mark.matter("program"), pytest.mark.drivers("none")]
 
 CONFIG = """
 [limits]

@@ -9,6 +9,8 @@ import pytest
 from support.sandbox_run import Program, python
 from support.warm_program import warm
 
+pytestmark = pytest.mark.matter("limits")
+
 sandbox = warm
 
 BUSY = "while :; do :; done"

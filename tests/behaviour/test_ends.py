@@ -14,7 +14,7 @@ from support.sandbox_run import Program, python
 from support.warm_program import warm
 
 sandbox = warm
-pytestmark = pytest.mark.drivers("none")
+pytestmark = [pytest.mark.matter("process"), pytest.mark.drivers("none")]
 
 
 @pytest.mark.parametrize("wanted", [0, 1, 7, 124, 125, 126, 127, 128, 137, 255, 256, 300])

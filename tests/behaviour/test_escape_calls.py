@@ -12,7 +12,7 @@ from support.sandbox_run import Program, names
 from support.warm_program import warm_bare
 
 sandbox = warm_bare
-pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation]
+pytestmark = [pytest.mark.matter("isolation"), pytest.mark.drivers("none")]
 UNCONFINED = ("--security-opt", "seccomp=unconfined")
 AS_OTHERS = [(), *([("-u", "nobody")] if os.geteuid() == 0 else [])]
 

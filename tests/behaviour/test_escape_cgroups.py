@@ -12,6 +12,8 @@ from support.probes import REFUSED, command, probe
 from support.sandbox_run import Program, names
 from support.warm_program import warm_bare
 
+pytestmark = pytest.mark.matter("limits")
+
 sandbox = warm_bare
 
 CLOSED = REFUSED | {"EROFS", "ENOENT", "EINVAL"}

@@ -16,6 +16,8 @@ from support.machine import SLOWER
 from support.sandbox_run import Program
 from support.warm_program import warm_bare
 
+pytestmark = pytest.mark.matter("program")
+
 sandbox = warm_bare
 
 GOOD = """

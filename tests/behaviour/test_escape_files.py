@@ -19,7 +19,7 @@ from support.sandbox_run import Program
 from support.warm_program import warm_bare
 
 sandbox = warm_bare
-pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation]
+pytestmark = [pytest.mark.matter("isolation"), pytest.mark.drivers("none")]
 PROTECTED = frozenset({"EACCES", "EROFS", "ENOENT"})
 READ_ONLY = PROTECTED | {"EPERM"}
 WRITABLE_KERNEL_FILES = frozenset[str]()

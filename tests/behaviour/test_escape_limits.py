@@ -14,6 +14,8 @@ from support.probes import python
 from support.sandbox_run import Program
 from support.warm_program import warm_bare
 
+pytestmark = pytest.mark.matter("limits")
+
 sandbox = warm_bare
 
 MIB = 1 << 20

@@ -19,7 +19,7 @@ from support.sandbox_run import Program, names
 from support.warm_program import warm_bare
 
 sandbox = warm_bare
-pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation]
+pytestmark = [pytest.mark.matter("isolation"), pytest.mark.drivers("none")]
 NOT_THERE = frozenset({"ENOENT", "ECONNREFUSED", "ENETUNREACH", "EHOSTUNREACH"})
 LISTENING = 0x10000
 

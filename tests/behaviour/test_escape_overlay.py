@@ -24,7 +24,7 @@ def kind_of_root() -> str:
     return next(row.rpartition(" - ")[2].split()[0] for row in rows if row.split()[4] == "/")
 
 
-pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation,
+pytestmark = [pytest.mark.matter("isolation"), pytest.mark.drivers("none"),
               pytest.mark.skipif(kind_of_root() == "overlay", reason="an overlay maps no owners, and holds no other")]
 
 INSTALL = """

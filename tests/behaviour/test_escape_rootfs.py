@@ -19,7 +19,7 @@ from support.rootfs import Rootfs
 from support.sandbox_run import Program, Result, names
 from support.warm_program import warm_bare
 
-pytestmark = pytest.mark.isolation
+pytestmark = pytest.mark.matter("isolation")
 
 sandbox = warm_bare
 

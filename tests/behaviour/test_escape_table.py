@@ -10,6 +10,8 @@ import pytest
 from support.forty_cases import FORTY
 from support.protections_table import ROWS
 
+pytestmark = pytest.mark.matter("program")
+
 HERE = Path(__file__).parent
 
 

@@ -15,7 +15,7 @@ from support.probes import bare, command
 from support.sandbox_run import Program
 
 sandbox = bare
-pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation]
+pytestmark = [pytest.mark.matter("isolation"), pytest.mark.drivers("none")]
 
 
 @pytest.fixture

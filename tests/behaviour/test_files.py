@@ -12,7 +12,7 @@ from support.sandbox_run import Program, python
 from support.warm_program import warm
 
 sandbox = warm
-pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation]
+pytestmark = [pytest.mark.matter("isolation"), pytest.mark.drivers("none")]
 
 
 def sh(script: str) -> tuple[str, ...]:

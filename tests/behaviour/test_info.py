@@ -9,6 +9,8 @@ import pytest
 
 from support.sandbox_run import Program
 
+pytestmark = pytest.mark.matter("process")
+
 
 def test_info_names_the_driver_first(sandbox: Program) -> None:
     lines = sandbox.other("info").out.decode().splitlines()

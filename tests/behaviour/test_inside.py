@@ -13,7 +13,7 @@ from support.sandbox_run import Program, python
 from support.warm_program import warm
 
 sandbox = warm
-pytestmark = pytest.mark.drivers("none")
+pytestmark = [pytest.mark.matter("process"), pytest.mark.drivers("none")]
 
 SHOW_FDS = """
 import os

@@ -12,7 +12,7 @@ from support.sandbox_run import Program
 from support.warm_program import warm
 
 sandbox = warm
-pytestmark = pytest.mark.requires("disk")
+pytestmark = [pytest.mark.matter("limits"), pytest.mark.requires("disk")]
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from support.machine import cgroup_file, holders
 from support.sandbox_run import Program
 from support.warm_program import warm
 
+pytestmark = pytest.mark.matter("limits")
+
 sandbox = warm
 
 MIB = 1 << 20

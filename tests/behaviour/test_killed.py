@@ -14,6 +14,8 @@ from support.machine import SLOWER, STATE, alive, cgroups, children, descendants
 from support.sandbox_run import Program, Running, names
 from support.warm_program import warm
 
+pytestmark = pytest.mark.matter("process")
+
 sandbox = warm
 
 TREE = ("--", "sh", "-c", "trap '' TERM INT HUP; sleep 1000 & setsid sleep 1000 & echo up; wait")

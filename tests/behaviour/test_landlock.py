@@ -18,7 +18,7 @@ from support.sandbox_run import Program, names
 from support.warm_program import warm_bare
 
 sandbox = warm_bare
-pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation, pytest.mark.requires("scopes")]
+pytestmark = [pytest.mark.matter("isolation"), pytest.mark.drivers("none"), pytest.mark.requires("scopes")]
 PROCESSES = ("--pid", "host", *(("--userns", "host") if os.geteuid() == 0 else ()))
 """Rootless, the command is the same user outside in any case."""
 

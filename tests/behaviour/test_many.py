@@ -15,6 +15,8 @@ from support.machine import SLOWER, STATE, cgroups, eventually
 from support.sandbox_run import Program, names
 from support.warm_program import warm
 
+pytestmark = pytest.mark.matter("process")
+
 __all__ = ["warm"]
 
 THREADS = """

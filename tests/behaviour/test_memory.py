@@ -10,6 +10,8 @@ from support.machine import holders
 from support.sandbox_run import Program, python
 from support.warm_program import warm
 
+pytestmark = pytest.mark.matter("limits")
+
 sandbox = warm
 
 MIB = 1 << 20

@@ -12,6 +12,8 @@ from support.machine import alive, cgroups, holders
 from support.sandbox_run import Program
 from support.warm_program import warm
 
+pytestmark = pytest.mark.matter("process")
+
 sandbox = warm
 
 

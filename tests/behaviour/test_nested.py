@@ -11,7 +11,7 @@ import pytest
 from support.machine import cgroups, eventually, own_cgroup
 from support.sandbox_run import Program, names, python
 
-pytestmark = pytest.mark.requires("cgroup1")
+pytestmark = [pytest.mark.matter("limits"), pytest.mark.requires("cgroup1")]
 MIB = 1 << 20
 
 

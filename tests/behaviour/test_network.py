@@ -22,7 +22,7 @@ from support.sandbox_run import Program, Result, Running, python
 from support.warm_program import warm_with_network
 
 sandbox = warm_with_network
-pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation, pytest.mark.requires("root")]
+pytestmark = [pytest.mark.matter("isolation"), pytest.mark.drivers("none"), pytest.mark.requires("root")]
 
 SERVE = """
 import http.server

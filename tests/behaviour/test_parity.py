@@ -10,7 +10,7 @@ from support.sandbox_run import Program
 from support.warm_program import warm
 
 sandbox = warm
-pytestmark = pytest.mark.requires("systemd", "root")
+pytestmark = [pytest.mark.matter("units"), pytest.mark.requires("systemd", "root")]
 
 MANAGERS = ("systemd", "service", "delegated")
 SPECS = {

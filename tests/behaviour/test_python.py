@@ -15,6 +15,8 @@ import sandbox
 from support.machine import cgroup_file, cgroups, eventually, holders
 from support.sandbox_run import Program, names
 
+pytestmark = pytest.mark.matter("process")
+
 
 @pytest.fixture
 def wishes(sandbox: Program) -> dict[str, Any]:

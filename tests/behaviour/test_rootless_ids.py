@@ -17,7 +17,7 @@ import pytest
 from sandbox.isolation import lent
 from support.sandbox_run import SANDBOX
 
-pytestmark = pytest.mark.requires("uidmap", "lent")
+pytestmark = [pytest.mark.matter("isolation"), pytest.mark.requires("uidmap", "lent")]
 
 UID = 4321 if os.geteuid() == 0 else os.geteuid()
 GID = 4321 if os.geteuid() == 0 else os.getegid()

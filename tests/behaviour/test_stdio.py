@@ -11,7 +11,7 @@ import pytest
 from support.machine import eventually, status
 from support.sandbox_run import Program, python
 
-pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation]
+pytestmark = [pytest.mark.matter("process"), pytest.mark.drivers("none")]
 
 
 def test_a_mebibyte_passes_both_ways(sandbox: Program) -> None:

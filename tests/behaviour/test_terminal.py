@@ -14,7 +14,7 @@ from support.console import Console
 from support.machine import eventually, named, status
 from support.sandbox_run import Program, python
 
-pytestmark = [pytest.mark.drivers("none"), pytest.mark.isolation]
+pytestmark = [pytest.mark.matter("process"), pytest.mark.drivers("none")]
 
 COUNT_INTERRUPTS = """
 import os, signal

@@ -8,7 +8,7 @@ from support.sandbox_run import Program, Result, python
 from support.warm_program import warm
 
 sandbox = warm
-pytestmark = pytest.mark.drivers("none")
+pytestmark = [pytest.mark.matter("process"), pytest.mark.drivers("none")]
 
 
 def at_the_deadline(sandbox: Program, *flags: str, script: str) -> Result:

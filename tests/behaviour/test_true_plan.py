@@ -13,6 +13,8 @@ import pytest
 from support.sandbox_run import Program, names
 from support.warm_program import warm
 
+pytestmark = pytest.mark.matter("limits")
+
 sandbox = warm
 
 FLAGS = ("-m", "64m", "--cpus", "0.5", "--pids-limit", "20", "--cpuset-cpus", "0", "--ulimit", "nofile=99",

@@ -20,7 +20,7 @@ from support.systemd_connections import ALTOGETHER, MESSAGE_BUS, OWN_SOCKET, PER
 from support.warm_program import warm
 
 sandbox = warm
-pytestmark = pytest.mark.requires("systemd")
+pytestmark = [pytest.mark.matter("units"), pytest.mark.requires("systemd")]
 
 MANAGER = [] if os.geteuid() == 0 else ["--user"]
 NO_SUCH_UNIT = 4

@@ -11,7 +11,7 @@ from support.sandbox_run import Program
 from support.warm_program import warm
 
 sandbox = warm
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.matter("program"), pytest.mark.once]
 WRONG = {
     "--memory": [
         "", " ", "abc", "-1", "-64m", "nan", "inf", "1e3", "0x10", "64q", "64 m", "m", "6_4m", "\u0666\u0664m",

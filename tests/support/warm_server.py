@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import sandbox_cli
-import sandbox_cli.__main__
+import sandbox_cli.commands
 import sandbox_cli.start
 
 import sandbox
@@ -33,7 +33,7 @@ def load() -> None:
     """Load all that a run may load of the program."""
     for package in (sandbox, sandbox_cli):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not module.name.startswith(("sandbox.lab", "sandbox.teach")):
+            if not module.name.startswith(("sandbox.lab", "sandbox.teach")) and module.name != "sandbox_cli.__main__":
                 importlib.import_module(module.name)
     for name in LAZY:
         importlib.import_module(name)
@@ -88,7 +88,7 @@ def become(request: dict[str, Any], fds: Sequence[int]) -> NoReturn:
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
     sys.argv = request["argv"]
-    sandbox_cli.__main__.PARENT = os.getppid()
+    sandbox_cli.commands.PARENT = os.getppid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sandbox_cli.start.main()
 
