@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from support.selection import PLACES
+
 ROOT = Path(__file__).resolve().parent.parent
 NO_TESTS = 5
 """Exit code of pytest when it had nothing to run."""
@@ -42,11 +44,10 @@ class Part:
     :param name: what it is called on the command line and in the report.
     :param paths: what pytest runs.
     :param flags: for pytest.
-    :param drivers: those that make cgroups in this part.
     :param must_work: requirements that this place meets, so that a skip for one of them is a failure.
     :param engine: of the lab it runs in; empty for this machine.
     :param image: of the lab; empty for the default.
-    :param place: what the selection of tests calls it.
+    :param place: one of :data:`support.selection.PLACES`.
     :param passes: runs of pytest, each a name and flags.
     :param prepare: shell commands inside, as root, before pytest.
     :param directory: where pytest is started.
@@ -56,7 +57,6 @@ class Part:
     name: str
     paths: tuple[str, ...] = SUITE
     flags: tuple[str, ...] = ()
-    drivers: str = "cgroupfs"
     must_work: str = ""
     engine: str = ""
     image: str = ""
@@ -83,8 +83,6 @@ class Part:
 
 
 IN_VM = "cgroup2 swap disk cpus2 strace bash systemd"
-EVERY = ("cgroupfs", "systemd", "service", "delegated")
-"""The drivers that make cgroups."""
 CGROUP = "cgroup2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "cgroup1"
 PREPARE = """rm -rf /srv/tree; mkdir /srv/tree
 tar -c --exclude=./.venv --exclude=./.git --exclude=./build . | tar -x -C /srv/tree
@@ -103,12 +101,12 @@ systemctl daemon-reload; loginctl enable-linger user; systemctl start user@1000
 PARTS = {part.name: part for part in (
     Part(name="host", paths=("tests/unit", "tests/test_quality.py", *SUITE)),
     # Its / is an overlay, whose owners cannot be mapped; what tests write to must be elsewhere.
-    Part(name="container", engine="container", place="container", drivers="systemd,service,delegated",
+    Part(name="container", engine="container", place="container",
          flags=("--basetemp=/var/lib/sandbox-lab/tests",),
          must_work=f"root {CGROUP} cpus2 strace bash systemd"),
-    Part(name="vm", engine="vm", place="vm", flags=("--timeout=400",), drivers="systemd,delegated,service,cgroupfs",
+    Part(name="vm", engine="vm", place="vm", flags=("--timeout=400",),
          directory="/srv/tree", prepare=PREPARE, must_work=f"root {IN_VM} scopes"),
-    Part(name="rootless", engine="vm", place="rootless", flags=("--timeout=400",), drivers="systemd", user="user",
+    Part(name="rootless", engine="vm", place="rootless", flags=("--timeout=400",), user="user",
          directory="/srv/tree", prepare=PREPARE + LOGIN, must_work=f"{IN_VM} scopes"),
     Part(name="lab", paths=("tests/lab",), passes=(("", ("-m", "lab")),)),
     Part(name="tools", paths=("tests/lab",), passes=(("", ("-m", "tools")),)),
@@ -193,7 +191,7 @@ def _command(part: Part, tier: str, name: str, directory: str, flags: list[str])
     """The command line of a pass: pytest, in what it is to run in."""
     python = "python3" if part.engine == "vm" else sys.executable
     pytest = ["env", f"SANDBOX_TEST_TIER={tier}", f"SANDBOX_TEST_PLACE={part.place}",
-              f"SANDBOX_TEST_DRIVERS={os.environ.get('SANDBOX_TEST_DRIVERS', part.drivers)}",
+              f"SANDBOX_TEST_DRIVERS={os.environ.get('SANDBOX_TEST_DRIVERS', ','.join(PLACES[part.place]))}",
               f"SANDBOX_MUST_WORK={os.environ.get('SANDBOX_MUST_WORK', part.must_work)}"]
     if part.engine == "vm" and _is_emulated(part):
         pytest.append(f"SANDBOX_TEST_SLOWER={EMULATED}")
@@ -263,7 +261,7 @@ def write(results: list[Result]) -> None:
 def main(words: list[str]) -> int:
     """The exit code: 0 when every part passed."""
     if words == ["--table"]:
-        settings = {"PYTHONPATH": "tests", "SANDBOX_TEST_DRIVERS": ",".join(EVERY)}
+        settings = {"PYTHONPATH": "tests", "SANDBOX_TEST_DRIVERS": ",".join(PLACES["vm"])}
         return subprocess.run([sys.executable, "-m", "pytest", "-p", "support.selection_table", "--collect-only", "-qq",
                                "tests/behaviour"], cwd=ROOT, env=os.environ | settings, check=False).returncode
     tier = "all"

@@ -19,11 +19,13 @@ MATTERS = {
     "program": "command line, configuration and messages: differs nowhere",
 }
 PLACES = {
-    "host": "this machine, as root",
-    "container": "systemd in a container on this kernel, as root",
-    "vm": "a VM with systemd and cgroup v2, as root",
-    "rootless": "the same VM, as a normal user",
+    "host": ("cgroupfs",),
+    "container": ("systemd", "service", "delegated"),
+    "vm": ("systemd", "delegated", "service", "cgroupfs"),
+    "rootless": ("systemd",),
 }
+"""The drivers that make cgroups in each place: this machine; systemd in a container on this kernel; a VM with systemd
+and cgroup v2; the same VM as a normal user."""
 
 ALL, ONE, NOT = "all", "one", "-"
 """With each driver of the place, with the first of them, not at all."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from suite import PARTS
 from support.selection import PLACES, chosen
 
 
@@ -23,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _cell(tests: list[pytest.Item], place: str) -> str:
-    drivers = tuple(PARTS[place].drivers.split(","))
+    drivers = PLACES[place]
     found = [used for test in tests if (used := chosen(test, drivers, place=place, tier="quick"))]
     names = dict.fromkeys(name for used in found for name in used)
     return f"{len(found)}: {' '.join(name[:9] for name in names)}" if found else "-"
