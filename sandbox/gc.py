@@ -86,11 +86,13 @@ def _is_ours(directory: str) -> bool:
 
 def _has_our_name(name: str) -> bool:
     """Our prefix alone is not enough: systemd's units are called ``sandbox-lab.service`` and the like, too."""
+    if not name.startswith(PREFIX):
+        return False
     try:
         check_name(name.removeprefix(PREFIX))
     except SpecError:
         return False
-    return name.startswith(PREFIX)
+    return True
 
 
 def _orphans(host: Host) -> Iterator[str]:

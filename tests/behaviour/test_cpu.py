@@ -55,5 +55,7 @@ def test_sleeping_uses_no_cpu_time(sandbox: Program) -> None:
 
 def test_user_and_system_time(sandbox: Program) -> None:
     done = sandbox("--cpu-time", "0.3", "--", "sh", "-c", BUSY)
-    assert done.usage["cpu_user"] + done.usage["cpu_system"] == pytest.approx(done.usage["cpu_time"], abs=0.05)
-    assert done.usage["cpu_user"] > 0.1
+    user, system, both = (done.usage[name] for name in ("cpu_user", "cpu_system", "cpu_time"))
+    # On v1 these are counted by who is seen at a tick: on a busy machine far from the exact sum.
+    assert 0.5 * both < user + system < 2 * both
+    assert user > system, "a shell's loop calls the kernel for nothing"

@@ -42,11 +42,15 @@ print(len(wrong), wrong[:3], after - before)
 """
 
 
+@pytest.mark.alone
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("turns", [50 // SLOWER])
 def test_32_threads(sandbox: Program, turns: int) -> None:
+    """A service takes several times as long as a scope, and goes over the same connection: fewer will do."""
     prefix = names("many")
+    turns = max(1, turns // 5) if sandbox.driver == "service" else turns
     done = subprocess.run([sys.executable, "-c", THREADS, json.dumps(sandbox.wishes()), prefix, str(turns)],
-                          capture_output=True, text=True, timeout=100, check=False)
+                          capture_output=True, text=True, timeout=300, check=False)
     assert (done.stdout, done.stderr) == ("0 [] 0\n", "")
     assert not [path for path in cgroups() if prefix in path]
 

@@ -45,7 +45,7 @@ class Console:
         """What somebody types."""
         os.write(self.master, data)
 
-    def expect(self, wanted: bytes, *, seconds: float = 10) -> bytes:
+    def expect(self, wanted: bytes, *, seconds: float = 60) -> bytes:
         """Read until ``wanted`` appears; what was read up to its end is returned, and forgotten."""
         deadline = time.monotonic() + seconds
         while wanted not in self.text:
