@@ -35,6 +35,10 @@ EMULATED = 10
 """How many times slower a VM is whose CPU is emulated: tests of many things at once do so many fewer there."""
 PASSES = (("together", ("-m", "not alone", "-n", "2", "--dist", "loadfile")), ("alone", ("-m", "alone")))
 """Runs of pytest that make a part, with their flags."""
+BEHIND = ("behind", ("-m", "not alone", "-k", "cgroupfs"))
+BESIDE = tuple((name, (*flags, "-k", "not cgroupfs")) for name, flags in PASSES)
+"""Where systemd runs, it takes controllers back from the cgroups of the cgroupfs driver whenever a unit of another test
+ends (C11): that driver's tests run while there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)

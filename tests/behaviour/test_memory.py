@@ -61,9 +61,13 @@ def test_peak_is_what_was_used(sandbox: Program) -> None:
 
 
 def test_peak_does_not_count_us(sandbox: Program) -> None:
-    """A process of ours that holds a unit is charged to it, and the kernel charges in batches for each CPU."""
+    """A process of ours that holds a unit is charged to it, and the kernel charges in batches for each CPU.
+
+    A service begins as systemd-executor (systemd 254), which then becomes our guard: its memory is in the peak, too.
+    """
     peak = sandbox("-m", "64m", "--", "true").usage["memory_peak"]
-    assert peak <= (0.5 + 0.5 * holders(sandbox.driver)) * MIB
+    executor = 1.0 if sandbox.driver == "service" else 0.0
+    assert peak <= (0.5 + 0.5 * holders(sandbox.driver) + executor) * MIB
 
 
 @pytest.mark.requires("swap")
