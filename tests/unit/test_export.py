@@ -398,3 +398,13 @@ def test_a_pod_is_closed_by_default() -> None:
     for line in ("hostNetwork: true", 'path: "/srv"', 'level: "s0"'):
         assert line in text
     assert "hostUsers" not in text
+
+
+def test_a_whole_context_is_passed_on() -> None:
+    parts = ["label=user:u", "label=role:r", "label=type:t", "label=level:s0:c1,c2"]
+    assert "SELinuxContext=u:r:t:s0:c1,c2" in made("unit", security_opt=parts).text
+    assert json.loads(made("oci", security_opt=parts).text)["process"]["selinuxLabel"] == "u:r:t:s0:c1,c2"
+    some = made("unit", security_opt=parts[:3])
+    assert "SELinuxContext" not in some.text
+    assert any("--security-opt label" in line for line in some.lost)
+    assert not any("--security-opt label" in line for line in made("unit", security_opt=["label=disable"]).lost)
