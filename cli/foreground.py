@@ -79,7 +79,8 @@ def follow(parent: int) -> None:
 
 def tell(report: Report, target: Target | None, *, verbose: bool) -> int:
     """Write the report where it was asked for, and the summary when it matters."""
-    if verbose or report.limit_ended or report.outcome == "failed" or report.refused_calls is not None:
+    if (verbose or report.limit_ended or report.outcome == "failed" or report.refused_calls is not None
+            or any(one.note for one in report.labels)):
         say("sandbox: " + escaped_lines(report.summary(verbose=verbose)))
     if target is not None:
         from sandbox.report import json_text

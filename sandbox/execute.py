@@ -15,7 +15,7 @@ from .cgroup import files
 from .drivers.process import LAUNCHER, STREAMS, TERMINAL
 from .errors import CgroupError, StepError
 from .init import wire
-from .isolation import seccomp, security
+from .isolation import seccomp
 from .launch import Guard, Record, Stdio
 from .stdlib import TYPE_CHECKING, Any, partial
 from .steps import CHILDREN, Done, Phase, Plan, Step, Unmet, Where
@@ -57,9 +57,9 @@ class Executor:
             "open_directory": self._open_directory, "go": self._go, "device_filter": self._device_filter,
             "has_filter": self._device_filter,
         }
-        self._late: dict[str, Callable[[Step], Step]] = {
+        self._late: dict[str, Callable[[Step], Step | None]] = {
             "launcher": self._bind_launcher, "give_streams": self._bind_streams, "tree": self._bind_terminal,
-            "seccomp": self._bind_filter, "label": security.bind,
+            "seccomp": self._bind_filter, "label": self._bind_label,
         }
 
     def run(self) -> None:
@@ -125,7 +125,7 @@ class Executor:
         late = self._late
         steps = [(number, late[step.op](step) if step.op in late else step)
                  for number, step in enumerate(self.plan.steps, 1) if step.where in CHILDREN]
-        return partial(wire.encode, steps)
+        return partial(wire.encode, [(number, step) for number, step in steps if step is not None])
 
     def _add_unit_ops(self) -> None:
         """What goes through systemd; its modules are loaded for plans that need them."""
@@ -287,6 +287,21 @@ class Executor:
 
         path = terminal(self._stdio[0])
         return step._replace(args=tuple(path if arg == TERMINAL else arg for arg in step.args))
+
+    def _bind_label(self, step: Step) -> Step | None:
+        """None for a label that no security module here can set, in a run that goes on without it."""
+        from .isolation import label
+
+        problem = label.inactive(step)
+        if problem is not None and self._best_effort:
+            self.unmet.append(Unmet(realises=step.realises, reason=problem.message.removeprefix(label.OPTION),
+                                    remedy=problem.hint))
+            return None
+        if problem is None and not self._best_effort:
+            problem = label.toothless(step)
+        if problem is not None:
+            raise problem
+        return step
 
     def _bind_filter(self, step: Step) -> Step:
         bound = seccomp.bind(step)

@@ -61,7 +61,11 @@ class Host(NamedTuple):
     :param systemd_version: e.g. ``252``, only from a detailed probe, like all that follow.
     :param lsm: active Linux security modules.
     :param selinux: ``enforcing``, ``permissive`` or ``disabled``.
+    :param selinux_context: SELinux context of the launcher; None when SELinux is off.
     :param apparmor: AppArmor is enabled.
+    :param apparmor_profile: AppArmor profile of the launcher with its mode, or ``unconfined``; None when it is off.
+    :param apparmor_profiles: how many AppArmor profiles are loaded in each mode, e.g. ``3 enforce``; empty when there
+        are none, or the launcher may not list them.
     :param seccomp: actions the kernel offers, empty when there is no seccomp.
     :param distribution: ``PRETTY_NAME`` of os-release(5).
     """
@@ -99,7 +103,10 @@ class Host(NamedTuple):
     systemd_version: str | None = None
     lsm: tuple[str, ...] = ()
     selinux: str | None = None
+    selinux_context: str | None = None
     apparmor: bool | None = None
+    apparmor_profile: str | None = None
+    apparmor_profiles: tuple[str, ...] = ()
     seccomp: tuple[str, ...] = ()
     distribution: str | None = None
 

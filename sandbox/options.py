@@ -212,8 +212,9 @@ TABLE: tuple[Option, ...] = (
            repeatable=True),
     Option("cap_drop", capabilities.parse, "CAP", "take a capability of --cap-add ALL away", "Isolation",
            repeatable=True),
-    Option("security_opt", security.parse, "OPTION", "seccomp=FILE|moby|unconfined, apparmor=PROFILE, label=TYPE",
-           "Isolation", repeatable=True),
+    Option("security_opt", security.parse, "OPTION",
+           "seccomp=FILE|moby|unconfined, apparmor=PROFILE, label=TYPE or label=user:|role:|type:|level:PART; a label "
+           "that is not enforced ends in an error", "Isolation", repeatable=True),
     Option("seccomp_log", None, "", "report the system calls that the filter refused", "Isolation"),
     Option("rootfs", parse_word, "DIR", "a directory that becomes /, in place of the host's own", "Files"),
     Option("read_only", None, "", "nothing in --rootfs can be written to", "Files"),

@@ -13,7 +13,7 @@ from .launch import Guard, Record
 from .report import RefusedCall, Report
 from .spec import Spec
 from .stdlib import TYPE_CHECKING, NamedTuple, RLock, replace, suppress
-from .steps import Plan, Step
+from .steps import Plan, Step, Unmet
 from .usage import Usage, add_counters, add_samples, collect, kept
 from .verdict import Ending, judge
 from .verify import reading
@@ -21,6 +21,7 @@ from .verify import reading
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from .isolation.label import Labels
     from .isolation.refusals import Refusals
 
 RUSAGE = ("cpu_user", "cpu_system", "max_rss", "page_faults", "major_page_faults", "context_switches", "preemptions")
@@ -66,6 +67,7 @@ class Process:
         self._driver_reason = driver_reason
         self._landlock_abi = landlock_abi
         self._refusals: Refusals | None = None
+        self._labels: Labels | None = None
         self._lock = RLock()
         self._ending = Ending()
         self._failure: StepError | None = None
@@ -172,6 +174,20 @@ class Process:
         receive, send = map(int, record.words)
         self._refusals = Refusals(record.fd, self._executor.filter, (receive, send))
 
+    def _on_entering(self, record: Record) -> None:
+        from .isolation.label import Labels
+
+        self._labels = self._labels or Labels(self._plan)
+        self._labels.entering(int(record.words[0]), record.words[1], " ".join(record.words[2:]))
+
+    def _on_label(self, record: Record) -> None:
+        assert self._labels is not None
+        self._labels.got(int(record.words[0]), " ".join(record.words[1:]))
+
+    def _on_cut_off(self, record: Record) -> None:
+        assert self._labels is not None
+        self._labels.cut_off(*map(int, record.words))
+
     def _on_started(self, record: Record) -> None:
         self._started = int(record.words[0]) / 1e9
         self._pidfd = record.fd
@@ -196,10 +212,14 @@ class Process:
         self._gather()
 
     def _on_exec_failed(self, record: Record) -> None:
-        number, errno, candidate, exists = map(int, record.words)
+        number, errno, candidate, exists, allowed = map(int, record.words)
         paths = self._plan.steps[number - 1].args[0]
         assert isinstance(paths, tuple)
-        self._ending.exec_error = (errno, paths[min(candidate, len(paths) - 1)], bool(exists))
+        path = paths[min(candidate, len(paths) - 1)]
+        refusal = self._labels.refused(errno, path, self._spec.rootfs or "") if self._labels and allowed else None
+        if refusal is None:
+            self._ending.exec_error = (errno, path, bool(exists))
+        self._failure = self._failure or refusal
 
     def _on_failed(self, record: Record) -> None:
         self._failure = self._failure or step_failure(self._plan, record)
@@ -230,8 +250,12 @@ class Process:
         if self._rusage:
             _fill_from_rusage(usage, self._rusage)
         self._report = judge(self._spec, plan, self._ending, usage, readings, driver_reason=self._driver_reason,
-                             done=self._executor.done, unmet=self._executor.unmet, refused=self._refused(),
-                             landlock_abi=self._landlock_abi)
+                             done=self._executor.done, unmet=self._unmet(), refused=self._refused(),
+                             labels=self._labels.reports() if self._labels else (), landlock_abi=self._landlock_abi)
+
+    def _unmet(self) -> list[Unmet]:
+        """What could not be set, and the labels that do not bind."""
+        return [*self._executor.unmet, *(self._labels.unmet() if self._labels else ())]
 
     def _refused(self) -> tuple[RefusedCall, ...] | None:
         """What the filter refused, when that was to be counted."""
@@ -286,6 +310,10 @@ def step_failure(plan: Plan, record: Record) -> StepError:
     step = plan.steps[number - 1]
     kind = MountError if step.op in MOUNTS else NamespaceError if step.op in NAMESPACES else StepError
     hint = ""
+    if step.op == "label":
+        from .isolation.label import failure
+
+        return failure(step, number, errno, record.words[3:])
     if step.op == "new_id_map":
         said = " ".join(record.words[3:])
         return kind(f"--user: step {number} {step.op}" + (f": {said}" if said else ""), errno=errno, number=number,

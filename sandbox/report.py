@@ -65,6 +65,23 @@ class LimitReport(NamedTuple):
     note: str
 
 
+class LabelReport(NamedTuple):
+    """The label that a security module put on the command.
+
+    :param module: ``selinux`` or ``apparmor``.
+    :param flag: the option that asks for the label.
+    :param label: what the kernel showed as the label of the process after its execve; None if it could not be read.
+    :param enforced: the process got the label, and what the label forbids is refused, not just logged.
+    :param note: what the label keeps the command from that a reader may miss.
+    """
+
+    module: str
+    flag: str
+    label: str | None
+    enforced: bool
+    note: str = ""
+
+
 class RefusedCall(NamedTuple):
     """A system call that the filter refused.
 
@@ -110,6 +127,7 @@ class Report:
     :param exec_errno: why execve failed, if it did.
     :param exec_exit: exit code for that: 126 or 127.
     :param refused_calls: what the filter of system calls refused; None when it was not asked for (``seccomp_log``).
+    :param labels: what became of each label of ``--security-opt``.
     :param landlock_abi: version of the kernel's Landlock, 0 when it is off; None when it is not known.
     :param spec: what was wanted, and ``plan`` what was planned for it; not in the JSON.
     """
@@ -132,6 +150,7 @@ class Report:
     exec_errno: int | None = None
     exec_exit: int | None = None
     refused_calls: tuple[RefusedCall, ...] | None = None
+    labels: tuple[LabelReport, ...] = ()
     landlock_abi: int | None = None
     spec: Spec | None = field(default=None, repr=False)
     plan: Plan | None = field(default=None, repr=False)
@@ -145,6 +164,8 @@ class Report:
         started = self.exec_errno is None and not self.lost
 
         def was(number: int, step: Step) -> bool:
+            if step.op == "label" and not self.labels:
+                return False
             return number in seconds if step.where not in CHILDREN else started or step.op != "execve"
 
         return tuple(StepReport(number=number, phase=step.phase, where=step.where, op=step.op, args=masked(step),
@@ -212,8 +233,10 @@ class Report:
         """A short text for people; one line about the end, with ``verbose`` the usage and the limits too."""
         lines = [f"{self.outcome}: {self.why}"]
         if verbose:
-            lines += [*_usage_lines(self.usage), *map(_limit_line, self.limits), *_exposure_lines(self.exposure)]
+            lines += [*_usage_lines(self.usage), *map(_limit_line, self.limits), *map(_label_line, self.labels),
+                      *_exposure_lines(self.exposure)]
         lines += [f"not enforced: {flag_of(one.realises)}: {one.reason}" for one in self.unmet]
+        lines += [f"warning: {one.flag}: {one.note}" for one in self.labels if one.note]
         if self.refused_calls is not None:
             lines.append(f"refused by the filter: {', '.join(map(_refused, self.refused_calls)) or 'nothing'}")
         if verbose:
@@ -275,6 +298,11 @@ def _limit_line(limit: LimitReport) -> str:
     if limit.binding and limit.binding != limit.file:
         text += f"; {limit.binding} is tighter and binds"
     return text + (f" ({limit.note})" if limit.note else "")
+
+
+def _label_line(one: LabelReport) -> str:
+    held = "enforced" if one.enforced else "NOT ENFORCED"
+    return f"  {one.flag}: {one.label or 'unknown'} by {one.module}, {held}"
 
 
 def json_text(report: Report) -> str:

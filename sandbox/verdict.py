@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from errno import ENOENT
 
-from .report import Evidence, LimitReport, Outcome, RefusedCall, Report
+from .report import Evidence, LabelReport, LimitReport, Outcome, RefusedCall, Report
 from .spec import Spec, flag_of
 from .stdlib import TYPE_CHECKING, dataclass, signal, signal_name
 from .steps import Done, Limit, Plan, Read, Unmet
@@ -38,13 +38,14 @@ class Ending:
 
 def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequence[Reading], *, driver_reason: str,
           done: Sequence[Done], unmet: Sequence[Unmet], refused: tuple[RefusedCall, ...] | None = None,
-          landlock_abi: int | None = None) -> Report:
+          labels: tuple[LabelReport, ...] = (), landlock_abi: int | None = None) -> Report:
     """Put the report together. Pure.
 
     :param readings: what became of each limit of the plan.
     :param done: host steps that were carried out.
     :param unmet: limits that failed while they were set (``best_effort``).
     :param refused: system calls that the filter refused; None when they were not counted.
+    :param labels: what became of each label.
     :param landlock_abi: as the Host has it.
     """
     code, number = _status(ending)
@@ -58,7 +59,8 @@ def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequen
                      if limit.realises not in failed),
         unmet=(*plan.unmet, *unmet), notes=plan.notes, driver=plan.driver, driver_reason=driver_reason,
         name=plan.name, done=tuple(done), lost=ending.lost,
-        exec_errno=errno, exec_exit=exit_code, refused_calls=refused, landlock_abi=landlock_abi, spec=spec, plan=plan)
+        exec_errno=errno, exec_exit=exit_code, refused_calls=refused, labels=labels,
+        landlock_abi=landlock_abi, spec=spec, plan=plan)
 
 
 def _status(ending: Ending) -> tuple[int | None, int | None]:

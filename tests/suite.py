@@ -33,12 +33,13 @@ AS_ROOT = [str(ROOT / ".ci" / "as-root")]
 SUITE = ("tests/behaviour", "tests/kernel")
 EMULATED = 10
 """How many times slower a VM is whose CPU is emulated: tests of many things at once do so many fewer there."""
-PASSES = (("together", ("-m", "not alone", "-n", "2", "--dist", "loadfile")), ("alone", ("-m", "alone")))
+TOGETHER = ("-m", "not alone", "-n", "2", "--dist", "loadfile")
+PASSES = (("together", TOGETHER), ("alone", ("-m", "alone")))
 """Runs of pytest that make a part, with their flags."""
-BEHIND = ("behind", ("-m", "not alone", "-k", "cgroupfs"))
-BESIDE = tuple((name, (*flags, "-k", "not cgroupfs")) for name, flags in PASSES)
-"""Where systemd runs, it takes controllers back from the cgroups of the cgroupfs driver whenever a unit of another test
-ends (C11): that driver's tests run while there is none."""
+PASSES_OF_VM = (("together", (*TOGETHER, "-k", "not cgroupfs")), ("cgroupfs", (*TOGETHER, "-k", "cgroupfs")),
+                ("alone", ("-m", "alone")))
+"""systemd takes controllers back from cgroups that are made behind its back, whenever a unit of another test ends: the
+cgroupfs driver is tested there while no other is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +109,7 @@ PARTS = {part.name: part for part in (
     Part(name="container", engine="container", place="container",
          flags=("--basetemp=/var/lib/sandbox-lab/tests",),
          must_work=f"root {CGROUP} cpus2 strace bash systemd"),
-    Part(name="vm", engine="vm", place="vm", flags=("--timeout=400",),
+    Part(name="vm", engine="vm", place="vm", flags=("--timeout=400",), passes=PASSES_OF_VM,
          directory="/srv/tree", prepare=PREPARE, must_work=f"root {IN_VM} scopes"),
     Part(name="rootless", engine="vm", place="rootless", flags=("--timeout=400",), user="user",
          directory="/srv/tree", prepare=PREPARE + LOGIN, must_work=f"{IN_VM} scopes"),

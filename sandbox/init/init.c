@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "descendants.h"
+#include "label.h"
 #include "namespaces.h"
 #include "ops.h"
 #include "privileges.h"
@@ -318,6 +319,7 @@ _Noreturn void init_run(const struct plan *plan, int guard, int maps)
     say("ready");
     if (!receive_go() || !start_workload(plan))
         give_up();
+    tell_labels(plan, workload.pid);
     let_workload_go();
     outlive_workload(&status);
     long long time = now();

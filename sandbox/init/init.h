@@ -18,6 +18,7 @@ extern struct handed handed;
 struct start {
     int64_t time; /* when the last execve was tried */
     bool failed;  /* it did not come to an execve that worked */
+    bool changes_label; /* the execve takes on another label than the child was born with */
 };
 
 extern volatile struct start *start;

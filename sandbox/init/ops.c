@@ -60,7 +60,7 @@ const struct op OPS[] = {
     {"setsid", WORKLOAD, "", step_setsid, false},
     {"ctty", WORKLOAD, "i", step_ctty, false},
     {"reset_signals", WORKLOAD, "", step_reset_signals, false},
-    {"label", WORKLOAD, "ss", step_label, false},
+    {"label", WORKLOAD, "ssi", step_label, false},
     {"no_new_privs", WORKLOAD, "", step_no_new_privs, false},
     {"landlock", WORKLOAD, "i", step_landlock, false},
     {"seccomp", WORKLOAD, "bi", step_seccomp, false},

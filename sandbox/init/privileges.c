@@ -1,15 +1,11 @@
 /* The workload's last steps but one: what it may do is taken from it, for good. */
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
-#include <linux/magic.h>
 #include <linux/seccomp.h>
 #include <stdbool.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "ops.h"
@@ -139,54 +135,6 @@ int step_seccomp(const struct step *step)
     long result = load_filter(flags, &filter);
 
     return result > 0 ? EINVAL : outcome(result); /* a thread that could not be brought along */
-}
-
-/* A file that somebody has put in the place of the kernel's would take any label. */
-static int open_label(const char *file)
-{
-    char path[128] = "/proc/self/attr/";
-    size_t length = strlen(path), rest = strlen(file);
-    struct statfs status;
-
-    if (rest >= sizeof path - length || strchr(file, '.') != NULL) {
-        errno = EINVAL;
-        return -1;
-    }
-    memcpy(path + length, file, rest + 1);
-    int fd = openat(AT_FDCWD, path, O_RDWR | O_CLOEXEC);
-
-    if (fd >= 0 && (fstatfs(fd, &status) != 0 || status.f_type != PROC_SUPER_MAGIC)) {
-        close(fd);
-        errno = EXDEV;
-        return -1;
-    }
-    return fd;
-}
-
-/* AppArmor is told "exec NAME" and says "NAME (enforce)"; SELinux repeats what it was told, and a NUL. */
-static bool is_label(const char *found, size_t length, const char *wanted)
-{
-    if (strncmp(wanted, "exec ", 5) == 0)
-        wanted += 5;
-    size_t all = strlen(wanted);
-
-    return length >= all && memcmp(found, wanted, all) == 0 &&
-           (length == all || found[all] == '\0' || found[all] == '\n' || found[all] == ' ');
-}
-
-int step_label(const struct step *step)
-{
-    const char *value = step->args[1].text;
-    char found[4096];
-    int fd = open_label(step->args[0].text);
-
-    if (fd < 0)
-        return errno;
-    ssize_t length = write(fd, value, strlen(value)) < 0 ? -1 : pread(fd, found, sizeof found, 0);
-    int error = length < 0 ? errno : is_label(found, (size_t)length, value) ? 0 : EINVAL;
-
-    close(fd);
-    return error;
 }
 
 void keep_only_kill(void)

@@ -70,7 +70,7 @@ OPS: dict[str, tuple[Where, str]] = {
     "bounding": (Where.WORKLOAD, "i"),
     "capset": (Where.WORKLOAD, "iii"),
     "ambient": (Where.WORKLOAD, "i"),
-    "label": (Where.WORKLOAD, "ss"),
+    "label": (Where.WORKLOAD, "ssi"),
     "no_new_privs": (Where.WORKLOAD, ""),
     "landlock": (Where.WORKLOAD, "i"),
     "seccomp": (Where.WORKLOAD, "bi"),

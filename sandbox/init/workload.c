@@ -130,7 +130,7 @@ int step_close_fds(const struct step *step)
 
 struct attempt {
     int error, index;
-    bool exists;
+    bool exists, allowed; /* there is a file; its permissions let it be executed */
 };
 
 /* Tells most of all: a file that may not be executed, then one whose interpreter is missing, then none at all. */
@@ -152,14 +152,15 @@ static bool is_directory(const char *path)
 int step_execve(const struct step *step)
 {
     char **paths = step->args[0].list, **argv = step->args[1].list, **env = step->args[2].list;
-    struct attempt told = {ENOENT, 0, false};
+    struct attempt told = {ENOENT, 0, false, false};
 
     for (int i = 0; paths[i] != NULL; i++) {
         start->time = now();
         execve(paths[i], argv, env);
-        struct attempt attempt = {errno, i, false};
+        struct attempt attempt = {errno, i, false, false};
 
         attempt.exists = faccessat(AT_FDCWD, paths[i], F_OK, 0) == 0;
+        attempt.allowed = faccessat(AT_FDCWD, paths[i], X_OK, 0) == 0;
         if (attempt.error == EACCES && is_directory(paths[i]))
             attempt.error = EISDIR; /* the kernel says EACCES of both a directory and a file without x */
         if (i == 0 || weight(attempt) > weight(told))
@@ -170,6 +171,6 @@ int step_execve(const struct step *step)
             break;
         }
     }
-    say("exec_failed %d %d %d %d", step->number, told.error, told.index, told.exists);
+    say("exec_failed %d %d %d %d %d", step->number, told.error, told.index, told.exists, told.allowed);
     return ALREADY_SAID;
 }

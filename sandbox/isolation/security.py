@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import SpecError, Unsupported
+from ..errors import SpecError
 from ..spec import Spec
 from ..stdlib import TYPE_CHECKING
 from ..steps import Phase, Step, Where
@@ -61,46 +61,27 @@ def _only(spec: Spec, key: str) -> str:
     return found[0] if found else ""
 
 
+def context(spec: Spec) -> str:
+    """Return the SELinux context if all its parts were given; the launcher's own context has those that were not."""
+    parts = dict(one.split(":", 1) for one in values(spec, "label") if ":" in one)
+    return ":".join(parts[name] for name in LABEL_PARTS) if set(LABEL_PARTS) <= set(parts) else ""
+
+
+def has_label(spec: Spec) -> bool:
+    """True if some part of an SELinux context is to be set."""
+    found = values(spec, "label")
+    return bool(found) and "disable" not in found
+
+
 def label_steps(spec: Spec) -> Iterator[Step]:
-    """The label that the execve is to take on; the workload reads it back."""
+    """The label that the execve is to take on. Where only a log would be written, it is refused without best_effort."""
     apparmor = _only(spec, "apparmor")
     if apparmor not in ("", UNCONFINED):
-        yield _label("apparmor/exec", f"exec {apparmor}")
-    parts = values(spec, "label")
-    if parts and "disable" not in parts:
-        yield _label("exec", " ".join(parts))
+        yield _label("apparmor", apparmor, spec)
+    if has_label(spec):
+        yield _label("selinux", " ".join(values(spec, "label")), spec)
 
 
-def _label(file: str, value: str) -> Step:
-    return Step(op="label", args=(file, value), phase=Phase.EXEC, where=Where.WORKLOAD, realises="security_opt")
-
-
-def bind(step: Step) -> Step:
-    """A ``label`` step with the whole context in it, as SELinux wants it: the launcher's with other parts.
-
-    :raises Unsupported: the security module is not active here.
-    """
-    file, value = map(str, step.args)
-    if file == "apparmor/exec":
-        _check_active("apparmor", "/sys/module/apparmor/parameters/enabled", "Y")
-        return step
-    _check_active("label", "/sys/fs/selinux/enforce")
-    with open("/proc/self/attr/current") as current:
-        context = current.read().rstrip("\0\n").split(":", 3)
-    for name, part in (one.split(":", 1) for one in value.split()):
-        context[LABEL_PARTS.index(name)] = part
-    return step._replace(args=(file, ":".join(context)))
-
-
-def _check_active(option: str, file: str, text: str = "") -> None:
-    """The module says so itself in a file of the kernel's."""
-    try:
-        with open(file) as parameter:
-            if parameter.read().strip() == text or not text:
-                return
-        problem = f"{file} does not say {text}"
-    except OSError as error:
-        problem = f"{file}: {error.strerror}"
-    module = "AppArmor" if option == "apparmor" else "SELinux"
-    raise Unsupported(f"--security-opt {option}: {module} is not active here ({problem})",
-                      hint=f"leave {option} out; the other protections do not need it")
+def _label(module: str, value: str, spec: Spec) -> Step:
+    return Step(op="label", args=(module, value, int(not spec.best_effort)), phase=Phase.EXEC, where=Where.WORKLOAD,
+                realises="security_opt")

@@ -7,12 +7,13 @@ packages Debian lacks). A VM's disk is an ext4 file beside its kernel; the tools
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 
 from ..errors import SandboxError, Unsupported
 from ..stdlib import dataclass, suppress
-from .process import die_with_parent
-from .recipe import DISABLED, IMAGES, MASKED, TOOLS, TREE, USER, Recipe
+from .process import die_with_parent, with_loader
+from .recipe import DISABLED, DISABLED_LABELS, IMAGES, MASKED, TOOLS, TREE, USER, Recipe
 from .record import cache_directory, exclusive
 
 DISK_BYTES = 4 << 30
@@ -65,6 +66,11 @@ FSTAB = """\
 """
 ADD_USER = f'touch "$1/etc/subuid" "$1/etc/subgid" && chroot "$1" useradd --create-home --shell /bin/bash {USER}'
 """How mmdebstrap adds the user; the two files must be there for useradd to add ranges to them."""
+UNCONFINED = """\
+[Service]
+SELinuxContext=unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023
+"""
+"""For the lab's service: without it SELinux would confine the commands as those of some service."""
 PROGRAM = """\
 #!/usr/bin/python3
 from sandbox_cli.start import main
@@ -97,7 +103,8 @@ def path_of(recipe: Recipe) -> str:
 
     disk = (SERVICE, START, HOST_MOUNT, FSTAB, ADD_USER, PROGRAM, MASKED, DISABLED, DISK_BYTES, SWAP_BYTES)
     ours = () if recipe == TOOLS else (PROGRAM,) if recipe == TREE else disk
-    key = hashlib.sha256(repr((recipe, ours)).encode()).hexdigest()[:12]
+    labels = (UNCONFINED, DISABLED_LABELS) if recipe.labelled else ()
+    key = hashlib.sha256(repr((recipe, (*ours, *labels))).encode()).hexdigest()[:12]
     return f"{cache_directory()}/{recipe.name}-{key}"
 
 
@@ -181,11 +188,13 @@ def _system(recipe: Recipe, directory: str) -> None:
 
     archive, tree, extra, disk = (f"{directory}/{name}" for name in ("tree.tar", "tree", "extra", "disk"))
     _mmdebstrap(recipe, "--variant=apt", "--format=tar", f"--customize-hook={ADD_USER}", target=archive)
-    _write_files(extra)
+    _write_files(recipe, extra)
     _add_project(recipe, extra)
     os.mkdir(tree)
+    disabled = DISABLED + (DISABLED_LABELS if recipe.labelled else ())
     fill = (f"tar --numeric-owner -xf {archive} -C {tree} --exclude=./dev/* && cp -R {extra}/. {tree} && "
-            f"rm -f {' '.join(f'{tree}/etc/systemd/system/*.wants/{unit}' for unit in DISABLED)} && "
+            f"rm -f {' '.join(f'{tree}/etc/systemd/system/*.wants/{unit}' for unit in disabled)} && "
+            f"{_set_labels(tree) if recipe.labelled else 'true'} && "
             f"mke2fs -q -t ext4 -O ^has_journal -E lazy_itable_init=1 -d {tree} {disk} {DISK_BYTES >> 10}k")
     _tool("sh", "-ec", fill) if os.geteuid() == 0 else _tool("fakeroot", "sh", "-ec", fill)
     shutil.copyfile(_kernel(tree), f"{directory}/vmlinuz")
@@ -197,7 +206,17 @@ def _system(recipe: Recipe, directory: str) -> None:
     _tool("mkswap", "--quiet", f"{directory}/swap")
 
 
-def _write_files(extra: str) -> None:
+def _set_labels(tree: str) -> str:
+    """The command that gives each file the label of the tree's own policy; ``mke2fs -d`` copies it to the disk.
+
+    The program is the tree's own, as this machine need not have one. Without ``-m`` it would leave out every mount that
+    shows no labels, and on a machine without SELinux none does.
+    """
+    return shlex.join(with_loader(tree, "usr/sbin/setfiles", "-m", "-r", tree,
+                                  f"{tree}/etc/selinux/default/contexts/files/file_contexts", tree))
+
+
+def _write_files(recipe: Recipe, extra: str) -> None:
     """What we put on top of the packages."""
     units = "etc/systemd/system"
     files = {
@@ -211,6 +230,8 @@ def _write_files(extra: str) -> None:
         "etc/.updated": "",
         "var/.updated": "",
     }
+    if recipe.labelled:
+        files[f"{units}/sandbox-lab.service.d/selinux.conf"] = UNCONFINED
     for name, text in files.items():
         _write(f"{extra}/{name}", text)
     _write(f"{extra}/usr/local/sbin/sandbox-lab", START, mode=0o755)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PR_SET_PDEATHSIG = 1
+LIBRARIES = "usr/lib/x86_64-linux-gnu"
 
 
 def die_with_parent() -> None:
@@ -28,3 +29,9 @@ def start(argv: list[str], *, log: str, pass_fds: tuple[int, ...] = (), environm
     with open(log, "wb") as file:
         return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, pass_fds=pass_fds,
                                 env={**os.environ, **(environment or {})}, preexec_fn=die_with_parent).pid
+
+
+def with_loader(tree: str, program: str, *words: str) -> list[str]:
+    """A command line for a program of an unpacked tree, with the libraries it was made for."""
+    return [f"{tree}/usr/lib64/ld-linux-x86-64.so.2", "--library-path",
+            f"{tree}/{LIBRARIES}:{tree}/{LIBRARIES}/pulseaudio", f"{tree}/{program}", *words]

@@ -14,6 +14,8 @@ TESTS = ("python3-prctl", "python3-psutil", "python3-pyroute2", "python3-pytest"
          "python3-pytest-xdist", "python3-hypothesis", "python3-jsonschema", "python3-jeepney", "python3-rich",
          "strace", "stress-ng")
 PEERS = ("crun", "runc", "bubblewrap", "podman", "docker.io", "containerd")
+LABELS = ("apparmor", "policycoreutils", "selinux-policy-default", "selinux-utils")
+"""AppArmor's parser, SELinux's policy, and the tools of both."""
 KERNEL = "linux-image-cloud-amd64"
 WHEELS = ("typer>=0.17,<0.29", "annotated-doc", "shellingham", "cgroupspy>=0.2.3")
 """What the project needs and Debian has not, or too old; pure Python, and complete without what they depend on."""
@@ -27,6 +29,8 @@ MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", 
 DISABLED = ("docker.service", "docker.socket", "containerd.service", "netavark-dhcp-proxy.socket", "podman.socket",
             "podman.service", "podman-auto-update.timer", "podman-restart.service")
 """Only started by hand."""
+DISABLED_LABELS = ("apparmor.service", "selinux-autorelabel-mark.service")
+"""Of the packages of :data:`LABELS`: loading a hundred profiles takes seconds at boot, and the disk is labelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,11 @@ class Recipe:
     packages: tuple[str, ...]
     wheels: tuple[str, ...] = ()
 
+    @property
+    def labelled(self) -> bool:
+        """The disk has an SELinux policy, and each of its files the label that the policy gives it."""
+        return not set(LABELS) - set(self.packages)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
@@ -53,11 +62,13 @@ class Image:
 
     :param recipe: of its disk.
     :param options: for the kernel's command line.
+    :param audit: the kernel's log tells what a security module refuses.
     :param summary: for ``sandbox lab images``.
     """
 
     recipe: Recipe
     options: str = ""
+    audit: bool = False
     summary: str = ""
 
 
@@ -67,6 +78,9 @@ DISK = (*SYSTEM, *LOGIN, KERNEL, *TESTS, *PEERS)
 TRIXIE = Recipe(name="trixie", suite="trixie", python="3.13", packages=(*DISK, "docker-cli"), wheels=WHEELS)
 """Here the command is a package of its own; in Debian 12 it comes with ``docker.io``."""
 BOOKWORM = Recipe(name="bookworm", suite="bookworm", python="3.11", packages=DISK, wheels=WHEELS)
+TRIXIE_LABELS = Recipe(name="trixie-labels", suite="trixie", python="3.13", wheels=WHEELS,
+                       packages=(*SYSTEM, *LOGIN, KERNEL, *TESTS, *LABELS))
+"""Apart from ``trixie``: docker and podman put containers under AppArmor as soon as its parser is installed."""
 
 TREE = Recipe(name="tree", suite="bookworm", python="3.11", packages=(*SYSTEM, *TESTS), wheels=WHEELS)
 """A root for containers on machines without systemd. That of Debian 12, as newer ones give up cgroup v1."""
@@ -80,6 +94,12 @@ IMAGES = {
     "bookworm-hybrid": Image(
         recipe=BOOKWORM, options="systemd.unified_cgroup_hierarchy=0",
         summary="Debian 12 with controllers in cgroup v1 and an empty v2 tree beside"),
+    "trixie-selinux": Image(
+        recipe=TRIXIE_LABELS, options="security=selinux selinux=1 enforcing=1", audit=True,
+        summary="Debian 13 with SELinux, enforcing; permissive after setenforce 0"),
+    "trixie-apparmor": Image(
+        recipe=TRIXIE_LABELS, audit=True,
+        summary="Debian 13 with AppArmor and its parser; systemctl start apparmor loads Debian's profiles"),
 }
 DEFAULT = "trixie"
 

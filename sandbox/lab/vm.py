@@ -16,14 +16,13 @@ from ..stdlib import replace, suppress
 from . import inside, recipe
 from .image import Progress, ensure, path_of
 from .inside.frames import PORT_PREFIX, PORTS
-from .process import start
+from .process import start, with_loader
 from .record import Lab
 
 CPUS = 2
 MEMORY = "2G"
 KERNEL_OPTIONS = ("console=ttyS0 root=/dev/nvme0n1 rw quiet panic=-1 mitigations=off nokaslr systemd.show_status=0 "
-                  "audit=0 random.trust_cpu=1 no_timer_check tsc=reliable")
-LIBRARIES = "usr/lib/x86_64-linux-gnu"
+                  "random.trust_cpu=1 no_timer_check tsc=reliable")
 
 
 class Vm:
@@ -64,7 +63,9 @@ class Vm:
 
     def _qemu(self, lab: Lab, tools: str, disks: str) -> list[str]:
         directory = lab.directory
-        options = f"{KERNEL_OPTIONS} {recipe.image(lab.image).options} sandbox.lab={home()}"
+        image = recipe.image(lab.image)
+        audit = "" if image.audit else "audit=0"
+        options = f"{KERNEL_OPTIONS} {audit} {image.options} sandbox.lab={home()}"
         words = [
             "-name", f"sandbox-lab-{lab.name}", "-smp", str(CPUS), "-m", MEMORY,
             "-object", f"memory-backend-memfd,id=ram,size={MEMORY},share=on", "-machine", "memory-backend=ram",
@@ -132,12 +133,6 @@ def qemu(tools: str, accelerator: str, *words: str) -> list[str]:
     return with_loader(tools, "usr/bin/qemu-system-x86_64", "-L", f"{tools}/usr/share/qemu", "-L",
                        f"{tools}/usr/share/seabios", "-M", "q35", "-accel", accelerate[0], "-cpu", accelerate[1],
                        "-nodefaults", "-display", "none", "-no-reboot", "-no-user-config", *words)
-
-
-def with_loader(tools: str, program: str, *words: str) -> list[str]:
-    """A command line for a program of the tools' tree, with the libraries it was made for."""
-    return [f"{tools}/usr/lib64/ld-linux-x86-64.so.2", "--library-path",
-            f"{tools}/{LIBRARIES}:{tools}/{LIBRARIES}/pulseaudio", f"{tools}/{program}", *words]
 
 
 engine = Vm()

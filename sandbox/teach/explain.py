@@ -95,7 +95,7 @@ OPS = {
     "bounding": "drop all others from the bounding set: no file gives them",
     "capset": "the permitted, effective and inheritable capabilities",
     "ambient": "the capabilities that an execve keeps",
-    "label": "the label of a security module for the execve: file, label",
+    "label": "the label for the execve: module; profile, or parts of a context; refuse one that is only logged",
     "no_new_privs": "no execve gives privileges",
     "landlock": "scopes of Landlock: abstract sockets, signals and tracing end at the sandbox's edge",
     "seccomp": "load the filter of system calls: profile, capabilities it allows for; flags",

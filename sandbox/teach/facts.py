@@ -18,7 +18,10 @@ def add(host: Host, root: str = "") -> Host:
         systemd_version=systemd_version() if host.systemd_running else None,
         lsm=security_modules(root, host.landlock_abi, selinux, apparmor),
         selinux=selinux,
+        selinux_context=own_label(f"{root}/proc/self/attr/current") if selinux in ("enforcing", "permissive") else None,
         apparmor=apparmor,
+        apparmor_profile=own_label(f"{root}/proc/self/attr/apparmor/current") if apparmor else None,
+        apparmor_profiles=apparmor_profiles(root),
         seccomp=tuple(small_file(f"{root}/proc/sys/kernel/seccomp/actions_avail").split()),
         distribution=distribution(),
     )
@@ -66,6 +69,23 @@ def apparmor_enabled(root: str = "") -> bool | None:
     if enabled:
         return enabled == "Y"
     return False if os.path.isdir(f"{root}/sys/module") else None
+
+
+def own_label(path: str) -> str | None:
+    """The launcher's label in a file of proc_pid_attr(5)."""
+    return small_file(path).rstrip("\0\n") or None
+
+
+def apparmor_profiles(root: str = "") -> tuple[str, ...]:
+    """``3 enforce``, ``1 complain``: how many profiles are loaded in each mode. Only root may list them."""
+    from collections import Counter
+
+    try:
+        with open(f"{root}/sys/kernel/security/apparmor/profiles", encoding="utf-8", errors="replace") as profiles:
+            modes = Counter(line.rpartition("(")[2].strip().removesuffix(")") for line in profiles)
+    except OSError:
+        return ()
+    return tuple(f"{number} {mode}" for mode, number in modes.most_common())
 
 
 def distribution() -> str | None:

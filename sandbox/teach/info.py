@@ -74,10 +74,22 @@ def _machine(host: Host) -> list[str]:
 
 def _security(host: Host) -> list[str]:
     return [f" Security Modules: {_modules(host.lsm)}",
-            f" SELinux: {host.selinux or UNKNOWN}",
-            f" AppArmor: {UNKNOWN if host.apparmor is None else _yes(host.apparmor)}",
+            *_selinux(host), *_apparmor(host),
             f" Landlock ABI: {_abi(host.landlock_abi)}",
             f" Seccomp: {', '.join(host.seccomp) or UNKNOWN}"]
+
+
+def _selinux(host: Host) -> list[str]:
+    binds = {"permissive": " (it only logs what it would forbid)"}.get(host.selinux or "", "")
+    lines = [f" SELinux: {host.selinux or UNKNOWN}{binds}"]
+    return [*lines, f"  Own Context: {host.selinux_context}"] if host.selinux_context else lines
+
+
+def _apparmor(host: Host) -> list[str]:
+    lines = [f" AppArmor: {UNKNOWN if host.apparmor is None else _yes(host.apparmor)}"]
+    if host.apparmor_profile:
+        lines.append(f"  Own Profile: {host.apparmor_profile}")
+    return [*lines, f"  Profiles: {', '.join(host.apparmor_profiles)}"] if host.apparmor_profiles else lines
 
 
 def _modules(names: tuple[str, ...]) -> str:

@@ -15,7 +15,9 @@ from sandbox.cgroup.group import Cgroup
 from sandbox.gc import GRACE, collect
 from sandbox.host import Host, probe
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes cgroups: needs root")
+# Looks at all of the machine: another test would be seen.
+pytestmark = [pytest.mark.alone,
+              pytest.mark.skipif(os.geteuid() != 0, reason="makes cgroups: needs root")]
 
 
 @pytest.fixture

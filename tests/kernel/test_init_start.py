@@ -15,20 +15,20 @@ from support.bare_launcher import CLONE_NEWNS, CLONE_NEWPID, Run, Start, pipe, p
 pytestmark = pytest.mark.requires("root")
 
 
-@pytest.mark.parametrize(("files", "error", "index", "exists"), [
-    (["missing"], errno.ENOENT, 0, 0),
-    (["missing", "directory/missing"], errno.ENOENT, 0, 0),
-    (["file/below"], errno.ENOTDIR, 0, 0),
-    (["not-executable"], errno.EACCES, 0, 1),
-    (["directory"], errno.EISDIR, 0, 1),
-    (["directory", "not-executable"], errno.EACCES, 1, 1),
-    (["missing", "not-executable", "missing"], errno.EACCES, 1, 1),
-    (["missing", "bad-interpreter", "missing"], errno.ENOENT, 1, 1),
-    (["bad-interpreter", "not-executable"], errno.EACCES, 1, 1),
-    (["missing", "no-format", "good"], errno.ENOEXEC, 1, 1),
+@pytest.mark.parametrize(("files", "error", "index", "exists", "allowed"), [
+    (["missing"], errno.ENOENT, 0, 0, 0),
+    (["missing", "directory/missing"], errno.ENOENT, 0, 0, 0),
+    (["file/below"], errno.ENOTDIR, 0, 0, 0),
+    (["not-executable"], errno.EACCES, 0, 1, 0),
+    (["directory"], errno.EISDIR, 0, 1, 1),
+    (["directory", "not-executable"], errno.EACCES, 1, 1, 0),
+    (["missing", "not-executable", "missing"], errno.EACCES, 1, 1, 0),
+    (["missing", "bad-interpreter", "missing"], errno.ENOENT, 1, 1, 1),
+    (["bad-interpreter", "not-executable"], errno.EACCES, 1, 1, 0),
+    (["missing", "no-format", "good"], errno.ENOEXEC, 1, 1, 1),
 ])
 def test_exec_failure(run: Callable[..., Run], tmp_path: Path, files: list[str], error: int, index: int,
-                      exists: int) -> None:
+                      exists: int, allowed: int) -> None:
     (tmp_path / "directory").mkdir()
     for name, content, mode in (("file", "", 0o644), ("not-executable", "#!/bin/sh\n", 0o644),
                                 ("bad-interpreter", "#!/no/such\n", 0o755), ("no-format", "exit 0\n", 0o755),
@@ -38,7 +38,7 @@ def test_exec_failure(run: Callable[..., Run], tmp_path: Path, files: list[str],
     steps = plan(("command",), candidates=[str(tmp_path / name) for name in files])
     one = run(steps)
     assert one.kinds() == ["ready", "exec_failed", "done"]
-    assert list(map(int, one.record("exec_failed"))) == [len(steps), error, index, exists]
+    assert list(map(int, one.record("exec_failed"))) == [len(steps), error, index, exists, allowed]
 
 
 def test_exec_goes_on_to_the_next_candidate(run: Callable[..., Run], tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from support.bare_launcher import PATIENCE
 from support.machine import free_port, own_address
 from support.veth import Sandbox, exchange, listener
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes network devices: needs root")
+# Looks at all of the machine: another test would be seen.
+pytestmark = [pytest.mark.alone,
+              pytest.mark.skipif(os.geteuid() != 0, reason="makes network devices: needs root")]
 SO_BINDTODEVICE = 25
 
 

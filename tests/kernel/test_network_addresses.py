@@ -27,7 +27,9 @@ from support.bare_launcher import PATIENCE
 from support.machine import eventually, free_port
 from support.veth import Sandbox, links, listener, tables
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes network devices: needs root")
+# Looks at all of the machine: another test would be seen.
+pytestmark = [pytest.mark.alone,
+              pytest.mark.skipif(os.geteuid() != 0, reason="makes network devices: needs root")]
 
 
 def test_nothing_stays_when_it_is_removed(make_veth: Callable[..., Sandbox]) -> None:

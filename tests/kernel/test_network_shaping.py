@@ -14,7 +14,9 @@ from support.bare_launcher import PATIENCE
 from support.machine import SLOWER, undisturbed
 from support.veth import Sandbox, listener
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes network devices: needs root")
+# Looks at all of the machine: another test would be seen.
+pytestmark = [pytest.mark.alone,
+              pytest.mark.skipif(os.geteuid() != 0, reason="makes network devices: needs root")]
 
 
 def transfer(source: socket.socket, sink: socket.socket, size: int) -> float:

@@ -132,7 +132,8 @@ def test_what_fails_behind_the_filter_is_still_told(run: RunIt) -> None:
 
 def test_a_label_in_a_false_proc_is_refused(run: RunIt, rootfs: Path) -> None:
     (rootfs / "proc" / "self" / "attr").mkdir(parents=True)
-    (rootfs / "proc" / "self" / "attr" / "exec").touch()
+    for name in ("current", "exec"):
+        (rootfs / "proc" / "self" / "attr" / name).write_text("harmless")
     one = run(plan(("/bin/true",), enter=in_rootfs(rootfs, PIVOT, id_mapped=0),
-                   workload=[("label", "exec", "exec harmless")]))
-    assert one.record("failed")[1:] == [str(errno.EXDEV), "workload"]
+                   workload=[("label", "selinux", "type:t", 1)]))
+    assert one.record("failed")[1:3] == [str(errno.EXDEV), "workload"]

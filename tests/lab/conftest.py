@@ -9,20 +9,24 @@ import pytest
 
 from support.labs import Lab
 
+OTHERS = ("tools", "labels")
+"""Marks of tests that take minutes; they are no part of the mark ``lab``."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "lab: boots a lab")
     config.addinivalue_line("markers", "tools: compares with docker and others in a VM, for many minutes")
+    config.addinivalue_line("markers", "labels: runs commands under SELinux and AppArmor in VMs, for some minutes")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     ours = [item for item in items if here in item.path.parents]
     for item in ours:
-        if not item.get_closest_marker("tools"):
+        if not any(item.get_closest_marker(name) for name in OTHERS):
             item.add_marker(pytest.mark.lab)
         item.add_marker(pytest.mark.timeout(300))
-    if ours and not {"lab", "tools"} & {*config.option.markexpr.split()}:
+    if ours and not {"lab", *OTHERS} & {*config.option.markexpr.split()}:
         config.hook.pytest_deselected(items=ours)
         items[:] = [item for item in items if item not in ours]
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sandbox.errors import SpecError
 from sandbox.facts import Disk, Hierarchy
 from sandbox.host import Host, from_json, to_json
+from sandbox.teach.facts import add
 from sandbox.teach.info import text
 
 SAVED = sorted((Path(__file__).parent / "hosts").glob("*.json"))
@@ -103,6 +104,29 @@ def test_unknown_is_printed_as_unknown() -> None:
 def test_a_pieced_together_list_of_security_modules_says_so() -> None:
     assert "yama (securityfs is not mounted" in text(Host(kernel="6.1.0", lsm=("yama",)), "none", "")
     assert "capability, yama\n" in text(Host(kernel="6.1.0", lsm=("capability", "yama")), "none", "")
+
+
+def test_what_the_security_modules_do_is_told() -> None:
+    host = Host(kernel="6", selinux="permissive", selinux_context="u:r:t:s0", apparmor=True,
+                apparmor_profile="mine (complain)", apparmor_profiles=("3 enforce", "1 complain"))
+    printed = text(host, "none", "")
+    for line in (" SELinux: permissive (it only logs what it would forbid)", "  Own Context: u:r:t:s0",
+                 " AppArmor: yes", "  Own Profile: mine (complain)", "  Profiles: 3 enforce, 1 complain"):
+        assert f"{line}\n" in printed
+    assert " SELinux: enforcing\n" in text(host._replace(selinux="enforcing"), "none", "")
+
+
+def test_security_modules_are_asked(tmp_path: Path) -> None:
+    for path, content in (("sys/fs/selinux/enforce", "0"), ("proc/self/attr/current", "u:r:t:s0\0"),
+                          ("sys/module/apparmor/parameters/enabled", "Y\n"),
+                          ("proc/self/attr/apparmor/current", "unconfined\n"),
+                          ("sys/kernel/security/apparmor/profiles", "a (enforce)\nb c (complain)\nd (enforce)\n")):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(content)
+    host = add(Host(kernel="6"), str(tmp_path))
+    assert (host.selinux, host.selinux_context) == ("permissive", "u:r:t:s0")
+    assert (host.apparmor, host.apparmor_profile, host.apparmor_profiles) == (
+        True, "unconfined", ("2 enforce", "1 complain"))
 
 
 def test_partly_delegated_controllers_are_told() -> None:

@@ -54,7 +54,7 @@ def test_names() -> None:
 
 def test_unknown_images_are_refused_with_the_known_ones() -> None:
     with pytest.raises(SpecError, match="bookworm-legacy"):
-        recipe.image("sid")
+        recipe.image("potato")
 
 
 def test_another_recipe_is_another_image(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +64,16 @@ def test_another_recipe_is_another_image(tmp_path: object, monkeypatch: pytest.M
     assert len({image.path_of(one) for one in (recipe.TRIXIE, recipe.BOOKWORM, more)}) == 3
     monkeypatch.setattr(image, "SERVICE", "[Unit]\n")
     assert image.path_of(recipe.TRIXIE) != image.path_of(more)
+
+
+def test_both_security_modules_share_a_disk_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other disks stay what they are: their docker would begin to use AppArmor."""
+    selinux, apparmor = recipe.image("trixie-selinux"), recipe.image("trixie-apparmor")
+    assert selinux.recipe == apparmor.recipe != recipe.TRIXIE
+    assert [one.name for one in {image.recipe for image in recipe.IMAGES.values()} if one.labelled] == ["trixie-labels"]
+    before = {one: image.path_of(one) for one in (recipe.TRIXIE, selinux.recipe)}
+    monkeypatch.setattr(image, "UNCONFINED", "")
+    assert [image.path_of(one) == path for one, path in before.items()] == [True, False]
 
 
 def test_legacy_and_hybrid_share_a_disk() -> None:

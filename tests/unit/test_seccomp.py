@@ -43,7 +43,7 @@ def test_steps() -> None:
     assert [one.op for one in steps("seccomp=unconfined")] == ["no_new_privs"]
     assert steps("seccomp=/p.json")[-1].args[0] == ("/p.json", "CAP_KILL")
     assert [(one.op, one.args) for one in steps("apparmor=mine", "label=type:t", "label=level:s0:c1,c2")][:2] == [
-        ("label", ("apparmor/exec", "exec mine")), ("label", ("exec", "type:t level:s0:c1,c2"))]
+        ("label", ("apparmor", "mine", 1)), ("label", ("selinux", "type:t level:s0:c1,c2", 1))]
     assert [one.op for one in steps("apparmor=unconfined", "label=disable")] == ["no_new_privs", "seccomp"]
 
 

@@ -36,8 +36,10 @@ def process(values: Values) -> Iterator[Entry | Lost]:
     yield "noNewPrivileges", True
     for value in security.values(spec, "apparmor"):
         yield "apparmorProfile", value
-    if security.values(spec, "label"):
-        yield Lost("--security-opt label: process.selinuxLabel wants the whole context.")
+    if whole := security.context(spec):
+        yield "selinuxLabel", whole
+    elif security.has_label(spec):
+        yield Lost("--security-opt label: process.selinuxLabel wants a whole context, from user: to level:.")
 
 
 def root(values: Values) -> dict[str, Any]:

@@ -137,8 +137,10 @@ def _privileges(spec: Spec) -> Settings:
     yield "AmbientCapabilities", names
     for value in security.values(spec, "apparmor"):
         yield "AppArmorProfile", value
-    if security.values(spec, "label"):
-        yield Lost("--security-opt label: SELinuxContext= wants the whole context.")
+    if whole := security.context(spec):
+        yield "SELinuxContext", whole
+    elif security.has_label(spec):
+        yield Lost("--security-opt label: SELinuxContext= wants a whole context, from user: to level:.")
     if not isolation.has_core_limit(spec):
         yield "LimitCORE", "0"
 
