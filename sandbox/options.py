@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import os
 
-from . import units, values
+from . import units
 from .errors import SpecError
-from .isolation import capabilities, network, security
+from .isolation import capabilities, security
 from .records import (
     UNLIMITED,
     Device,
@@ -32,11 +32,29 @@ from .records import (
 )
 from .spec import Limits, Spec
 from .stdlib import TYPE_CHECKING, Any, NamedTuple, field_names, lru_cache, partial
-from .values import parse_word
-from .values import suggest as suggest
+from .units import parse_word
+from .units import suggest as suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from . import values
+    from .isolation import network
+else:
+    class _Late:
+        """A module whose functions can be named in the table below. It is loaded when one of them is called."""
+
+        def __init__(self, name):
+            self._name = name
+
+        def __getattr__(self, function):
+            def call(*args, **settings):
+                module = __import__(f"{__package__}.{self._name}", fromlist=(function,))
+                return getattr(module, function)(*args, **settings)
+
+            return call
+
+    values, network = _Late("values"), _Late("isolation.network")
 
 KEPT = 64
 """Sets of wishes that need not be read again: whoever launches often wishes for the same often."""

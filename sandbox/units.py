@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from .errors import SpecError
 from .records import UNLIMITED, Percent
-from .stdlib import NamedTuple, signal
+from .stdlib import TYPE_CHECKING, NamedTuple, signal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_INT = 2**63 - 1
 MAX_CPU = 8191
@@ -34,6 +37,16 @@ def refuse(text: str, flag: str, why: str, example: str) -> SpecError:
     field = "" if not flag.startswith("--") else flag[2:].replace("-", "_")
     shown = repr(text if len(text) <= 80 else text[:77] + "...")
     return SpecError(f"{flag}: {shown} {why}", field=field, hint=f"for example {flag} {example}")
+
+
+def parse_word(text: str, flag: str) -> str:
+    """Any text that is not empty and has no NUL byte.
+
+    :raises SpecError: otherwise.
+    """
+    if not text or "\0" in text:
+        raise SpecError(f"{flag}: {text!r} is empty or has a NUL byte", field=flag[2:].replace("-", "_"))
+    return text
 
 
 def parse_bytes(text: str, flag: str, *, low: int = 1, high: int = MAX_INT, example: str = "512m") -> int:
@@ -177,6 +190,14 @@ def parse_signal(text: str, flag: str) -> int:
     elif name.isalnum() and hasattr(signal, f"SIG{name}"):  # not SIG_IGN and the like
         return int(getattr(signal, f"SIG{name}"))
     raise refuse(text, flag, "is not a signal", "TERM")
+
+
+def suggest(word: str, words: Sequence[str]) -> str:
+    """``did you mean memory?``, or nothing when no word is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, words, n=1)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def is_unlimited(text: str, *, minus_one: bool = False) -> bool:

@@ -13,7 +13,7 @@ from .spec import UNIT_SUFFIXES
 from .stdlib import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 LIMITING_CGROUP_FILES = ("cgroup.max.depth", "cgroup.max.descendants")
 BYTE_RLIMITS = ("as", "core", "data", "fsize", "memlock", "msgqueue", "rss", "stack")
@@ -23,22 +23,12 @@ RESERVED = ("/proc", "/sys", "/dev")
 """Nothing is put there: what is there is the kernel's, and made anew for each sandbox."""
 
 
-def parse_word(text: str, flag: str) -> str:
-    """Any text that is not empty and has no NUL byte.
-
-    :raises SpecError: otherwise.
-    """
-    if not text or "\0" in text:
-        raise SpecError(f"{flag}: {text!r} is empty or has a NUL byte", field=flag[2:].replace("-", "_"))
-    return text
-
-
 def parse_cgroup_path(text: str, flag: str) -> str:
     """A cgroup below a hierarchy's root, such as ``/ci/jobs``.
 
     :raises SpecError: when it is empty or climbs with ``..``.
     """
-    if ".." in parse_word(text, flag).split("/"):
+    if ".." in units.parse_word(text, flag).split("/"):
         raise units.refuse(text, flag, "climbs out with '..'", "/ci/jobs")
     return text
 
@@ -149,7 +139,7 @@ def parse_ulimit(text: str, flag: str) -> Ulimit:
     names = sorted(word[7:].lower() for word in dir(resource) if word.startswith("RLIMIT_"))
     if name not in names:
         raise SpecError(f"{flag}: {text!r} does not begin with the name of a resource limit", field="ulimit",
-                        hint=suggest(name, names) or f"use one of {' '.join(names)}")
+                        hint=units.suggest(name, names) or f"use one of {' '.join(names)}")
     soft, _, hard = rest.partition(":")
     if not soft or rest.endswith(":"):
         raise units.refuse(text, flag, "is not NAME=SOFT[:HARD]", "nofile=1024:4096")
@@ -263,7 +253,7 @@ def _source(text: str, flag: str) -> str:
     """A path of the host. A bare word would be the name of a volume to docker."""
     if not text.startswith(("/", "./", "../")) and text not in (".", ".."):
         raise units.refuse(text, flag, "is not a path", f"./{text}:/{text}")
-    return parse_word(text, flag)
+    return units.parse_word(text, flag)
 
 
 def _target(text: str, flag: str) -> str:
@@ -295,11 +285,3 @@ def parse_given(text: str, flag: str) -> Device:
     if f"/{place.split('/')[1]}" in ("/proc", "/sys"):
         raise units.refuse(text, flag, "is in /proc or /sys, which is made anew inside", "/dev/fuse")
     return Device(source, place, "".join(one for one in "rwm" if one in access))
-
-
-def suggest(word: str, words: Sequence[str]) -> str:
-    """``did you mean memory?``, or nothing when no word is near."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(word, words, n=1)
-    return f"did you mean {near[0]}?" if near else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ..facts import Hierarchy
 from ..host import Host
-from ..isolation import network
 from ..reads import reads
 from ..spec import Spec
 from ..stdlib import TYPE_CHECKING
@@ -87,7 +86,7 @@ def plan_below(driver_name: str, spec: Spec, host: Host, *, name: str, unit: str
                           for wish in found), *devices, *limits),
                 notes=(*_notes(spec, host, groups.values()), *process.notes(spec, host),
                        *(policy.notes if policy else ())))
-    return network.add(plan, spec, host)
+    return process.with_network(plan, spec, host)
 
 
 class Group:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..host import Host
-from ..isolation import network
 from ..spec import Spec
 from ..steps import Phase, Plan, Step
 from ..wishes import wishes
@@ -34,7 +33,7 @@ class NoneDriver:
         )
         plan = Plan(driver=self.name, name=name, steps=steps, limits=limits, unmet=(*refused, *unmet, *more),
                     notes=(*process.notes(spec, host), *_policy(spec, host)))
-        return network.add(plan, spec, host)
+        return process.with_network(plan, spec, host)
 
 
 def _policy(spec: Spec, host: Host) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from ..host import Host
 from ..isolation import capabilities, filesystem, landlock, mounts, namespaces, seccomp
 from ..spec import Spec
 from ..stdlib import TYPE_CHECKING
-from ..steps import Arg, Limit, Phase, Read, Step, Unmet, Where
+from ..steps import Arg, Limit, Phase, Plan, Read, Step, Unmet, Where
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -145,6 +145,15 @@ def become(spec: Spec, host: Host) -> Iterator[Step]:
 def notes(spec: Spec, host: Host) -> tuple[str, ...]:
     """What a reader should know of the isolation."""
     return (*namespaces.notes(spec, host), *filesystem.notes(spec, host))
+
+
+def with_network(plan: Plan, spec: Spec, host: Host) -> Plan:
+    """The plan with what ``--network veth`` takes."""
+    if spec.network != "veth":
+        return plan
+    from ..isolation import network
+
+    return network.add(plan, spec, host)
 
 
 def _guard(op: str, *args: Arg, realises: str = "", phase: Phase = Phase.SPAWN) -> Step:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from ..facts import Hierarchy, Property
 from ..host import Host
-from ..isolation import network
 from ..knobs import V1_CONTROLLER
 from ..reads import reads
 from ..records import UNLIMITED
@@ -83,7 +82,7 @@ class _Compiler:
                   *(self.policy.limits(self._devices()) if self.policy and self.policy.tree else ()), *others)
         plan = Plan(driver=driver.name, name=self.name, steps=tuple(self._steps(watches)), limits=limits,
                     reads=figures, unmet=(*self.unmet, *more), notes=tuple(self._notes(limits)))
-        return network.add(plan, self.spec, self.host)
+        return process.with_network(plan, self.spec, self.host)
 
     def _policy(self) -> Policy | None:
         """What says which devices may be opened; none unless some are given."""

@@ -13,7 +13,7 @@ from ..records import Tmpfs
 from ..spec import Spec
 from ..stdlib import TYPE_CHECKING
 from ..steps import Step
-from . import devices, namespaces, network, paths, volumes
+from . import devices, namespaces, paths, volumes
 from .mounts import INERT, KERNEL, RDONLY, Tree, extra_tmpfs, place, step, take, tmpfs
 from .namespaces import BASE, is_lent, is_rootless, is_shifted, private
 
@@ -213,7 +213,12 @@ def _seen(spec: Spec, host: Host) -> Iterator[Tree]:
         point = _working_tree(spec, host, directory)
         if point:
             yield Tree(point, point, INERT | RDONLY, volumes.shifted(point, spec, host), realises="cwd")
-    found = network.resolver(spec, host)
+    if spec.network == "veth":
+        from .network import resolver as of_network
+
+        found = of_network(spec, host)
+    else:
+        found = None
     if found:
         source, target = found
         yield Tree(source, target, KERNEL | RDONLY, volumes.shifted(source, spec, host), realises="network")

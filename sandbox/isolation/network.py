@@ -161,9 +161,7 @@ def is_made(spec: Spec, host: Host) -> bool:
 
 
 def add(plan: Plan, spec: Spec, host: Host) -> Plan:
-    """The plan of a driver, with what the network takes."""
-    if spec.network != "veth":
-        return plan
+    """The plan of a driver, with what the network takes; the Spec has ``--network veth``."""
     rows, unmet = limits(spec, host)
     plan = plan._replace(limits=(*plan.limits, *rows), unmet=(*plan.unmet, *unmet),
                          notes=(*plan.notes, *notes(spec, host)))
