@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, settings
 
 from support.requirements import MUST_WORK, REQUIREMENTS
 
-
 # Both go by the clock, and on a loaded machine everything takes long.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
