@@ -15,9 +15,16 @@ import pytest
 from sandbox.init import build, wire
 from sandbox.steps import Step
 from support.bare_launcher import Run, Start, pipe
+from support.selection import PLACE, TIER, WITH_KERNEL_TESTS
 from support.veth import Sandbox, links, tables
 
 COMPILED = pytest.mark.requires("cc")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    if TIER == "quick" and PLACE not in WITH_KERNEL_TESTS:
+        items[:] = [item for item in items if here not in item.path.parents]
 
 
 @pytest.fixture(scope="session", params=["shipped", pytest.param("libc", marks=COMPILED),

@@ -38,6 +38,9 @@ QUICK = {
 }
 """By matter and place."""
 
+WITH_KERNEL_TESTS = ("host", "vm")
+"""The places in which ``make test`` runs tests/kernel: once for each kernel."""
+
 PLACE = os.environ.get("SANDBOX_TEST_PLACE", "host")
 TIER = os.environ.get("SANDBOX_TEST_TIER", "all")
 """``quick`` or ``all``."""
