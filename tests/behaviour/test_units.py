@@ -263,6 +263,7 @@ def test_a_full_bus_changes_nothing(sandbox: Program, kind: str) -> None:
 
 
 @pytest.mark.alone
+@pytest.mark.long
 @UNITS
 @pytest.mark.once
 @pytest.mark.requires("root")
@@ -293,6 +294,7 @@ def bus() -> None:
 
 
 @pytest.mark.alone
+@pytest.mark.long
 @UNITS
 @pytest.mark.usefixtures("bus")
 @pytest.mark.requires("root")

@@ -64,7 +64,7 @@ def chosen(test: pytest.Item | pytest.Function, drivers: tuple[str, ...], *, pla
         found = found[:1]
     if tier == "all":
         return found
-    extent = QUICK[matter.args[0]][place]
+    extent = NOT if test.get_closest_marker("long") else QUICK[matter.args[0]][place]
     if extent == ALL and place != "host":
         # Without a cgroup there is nothing that differs from the host.
         found = own
