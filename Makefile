@@ -13,7 +13,8 @@ LINK = site=$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib
 	&& ln -sfn "$(CURDIR)/cli" $(VENV)/editable/sandbox_cli \
 	&& echo "$(CURDIR)/$(VENV)/editable" >"$$(ls "$$site"/__editable__.sandbox_runner-*.pth)"
 
-.PHONY: help demo test test-all test-host test-container test-vm test-rootless test-lab test-tools test-protections bench \
+.PHONY: help demo test test-all test-host test-container test-vm test-rootless test-lab test-tools test-labels \
+	test-bookworm test-sid test-protections bench \
 	setup setup-test compile clean
 
 help:
@@ -25,6 +26,8 @@ help:
 	@echo 'make test-vm         the same in a VM with systemd and cgroup v2; slow without KVM'
 	@echo 'make test-rootless   the same as a normal user of that VM'
 	@echo 'make test-tools      exports, checked with docker, podman, crun and systemd-run in a VM'
+	@echo 'make test-labels      labels of SELinux and AppArmor, each in a VM that has it'
+	@echo 'make test-bookworm    units and limits with systemd 252; test-sid with the newest'
 	@echo 'make test-protections  each of the forty cases must notice that its protection is gone; CASES="S01 S02" takes two'
 	@echo 'make test-lab        the labs themselves: boot, use and end each'
 	@echo 'make bench   launch time and memory, beside other tools'
@@ -42,13 +45,13 @@ test: setup-test
 
 test-all: setup-test
 	@.ci/packages lab
-	@$(SUITE) host container vm rootless lab tools -- $(PYTEST_FLAGS)
+	@$(SUITE) host container vm rootless lab tools labels bookworm sid -- $(PYTEST_FLAGS)
 	@.ci/as-root $(PYTHON) tests/protections.py
 
 test-host: setup-test
 	@$(SUITE) host -- $(PYTEST_FLAGS)
 
-test-container test-vm test-rootless test-tools test-lab: setup-test
+test-container test-vm test-rootless test-tools test-labels test-bookworm test-sid test-lab: setup-test
 	@.ci/packages lab
 	@$(SUITE) $(@:test-%=%) -- $(PYTEST_FLAGS)
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 PATIENCE = 25.0
 """Seconds for any answer, as libdbus and sd-bus have it."""
+JOB_PATIENCE = 100.0
+"""Seconds for a job that starts a unit. A job that makes no progress ends by systemd's own ``DefaultTimeoutStartSec=``,
+90 s. A service under 1 % of a CPU may need half of that: systemd's executor loads its libraries inside the limit."""
 RETRY = 0.01
 """Seconds between attempts to connect while systemd executes itself anew: nothing tells when its socket is back."""
 
@@ -48,7 +51,8 @@ def is_there(unit: str, *, user: bool) -> bool:
 class Bus:
     """A manager of systemd, through one connection that is opened anew whenever it dropped. Any thread may use it.
 
-    Methods raise BusError when the manager refuses, fails, or gives no answer within :data:`PATIENCE`.
+    Methods raise BusError when the manager refuses, fails, or gives no answer within :data:`PATIENCE`, and when a unit
+    is not up within :data:`JOB_PATIENCE`.
     """
 
     def __init__(self, *, user: bool) -> None:
@@ -81,7 +85,8 @@ class Bus:
     def _do(self, what: str, work: Callable[[Link, bool], Result]) -> Result:
         """Do ``work`` on the connection, and again on a new one whenever it drops; then its second argument is true."""
         with self._lock:
-            until, again = time.monotonic() + PATIENCE, False
+            begin, again = time.monotonic(), False
+            until = begin + PATIENCE
             while True:
                 try:
                     self._link = self._link or _connect(self._user, until, again=again)
@@ -93,7 +98,7 @@ class Bus:
                     again = True
                 except TimeoutError:
                     self.close()
-                    raise BusError(f"systemd gave no answer within {PATIENCE:g} s: {what}",
+                    raise BusError(f"systemd gave no answer within {time.monotonic() - begin:.0f} s: {what}",
                                    hint="see `systemctl list-jobs` and `journalctl -b _PID=1`") from None
                 except Refused as error:
                     hint = {READ_ONLY: f"systemd {self.version} does not know it, or does not let it be set here",
@@ -133,7 +138,9 @@ class Bus:
             if again and _is_up(link, unit, process(properties)):
                 return
             try:
-                result = link.wait(self._accepted(link, unit, call))
+                job = self._accepted(link, unit, call)
+                link.until = time.monotonic() + JOB_PATIENCE
+                result = link.wait(job)
             except TimeoutError:
                 with suppress(TimeoutError, ConnectionError):  # a message bus delivers this whenever systemd wakes up
                     link.until = time.monotonic() + 1

@@ -45,7 +45,7 @@ class Executor:
         self.foreign = False
         self.guard: Guard | None = None
         self.filter: Any = None  # bytes, which are in no plan
-        self._stdio = stdio
+        self.stdio = stdio
         self._best_effort = best_effort
         self._join_fds: list[int] = []
         self._told: dict[str, Record] = {}
@@ -118,7 +118,7 @@ class Executor:
 
     def _spawn(self, step: Step) -> None:
         """Start sandbox-init with the steps of the guard, the init and the workload."""
-        self.guard = Guard(self._child_steps(), self._stdio)
+        self.guard = Guard(self._child_steps(), self.stdio)
 
     def _child_steps(self) -> Callable[[], bytes]:
         """Their late values are put in now, for that may fail; the rest waits until there is somebody to read it."""
@@ -132,7 +132,7 @@ class Executor:
         from .unit import Unit
 
         def start_service(step: Step) -> None:
-            self.guard = Guard(self._child_steps(), self._stdio, lambda fds: unit.start_service(step, fds))
+            self.guard = Guard(self._child_steps(), self.stdio, lambda fds: unit.start_service(step, fds))
 
         unit = Unit(self._process)
         self._ops |= {"property": unit.tell, "start_unit": unit.start, "start_service": start_service,
@@ -249,7 +249,7 @@ class Executor:
         from .streams import give
 
         uid, gid = (int(str(arg)) for arg in step.args)
-        give(self._stdio, uid, gid)
+        give(self.stdio, uid, gid)
 
     def _open(self, step: Step) -> None:
         """Open ``tasks`` for the workload's ``join``."""
@@ -278,14 +278,14 @@ class Executor:
     def _bind_streams(self, step: Step) -> Step:
         from .streams import given
 
-        return step._replace(args=(*(arg for arg in step.args if arg != STREAMS), *given(self._stdio)))
+        return step._replace(args=(*(arg for arg in step.args if arg != STREAMS), *given(self.stdio)))
 
     def _bind_terminal(self, step: Step) -> Step:
         if TERMINAL not in step.args:
             return step
         from .streams import terminal
 
-        path = terminal(self._stdio[0])
+        path = terminal(self.stdio[0])
         return step._replace(args=tuple(path if arg == TERMINAL else arg for arg in step.args))
 
     def _bind_label(self, step: Step) -> Step | None:

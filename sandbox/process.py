@@ -177,16 +177,12 @@ class Process:
     def _on_entering(self, record: Record) -> None:
         from .isolation.label import Labels
 
-        self._labels = self._labels or Labels(self._plan)
+        self._labels = self._labels or Labels(self._plan, self._executor.stdio)
         self._labels.entering(int(record.words[0]), record.words[1], " ".join(record.words[2:]))
 
     def _on_label(self, record: Record) -> None:
         assert self._labels is not None
         self._labels.got(int(record.words[0]), " ".join(record.words[1:]))
-
-    def _on_cut_off(self, record: Record) -> None:
-        assert self._labels is not None
-        self._labels.cut_off(*map(int, record.words))
 
     def _on_started(self, record: Record) -> None:
         self._started = int(record.words[0]) / 1e9

@@ -103,6 +103,9 @@ printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' >/run/systemd/system/
 systemctl daemon-reload; loginctl enable-linger user; systemctl start user@1000
 """
 """A user manager, with all controllers: by default it has cpu, memory and pids only."""
+UNITS = tuple(f"tests/behaviour/test_{name}.py" for name in ("memory", "cpu", "tasks", "io", "units", "kernel_values",
+                                                             "parity"))
+"""What another version of systemd may do differently."""
 PARTS = {part.name: part for part in (
     Part(name="host", paths=("tests/unit", "tests/test_quality.py", *SUITE)),
     # Its / is an overlay, whose owners cannot be mapped; what tests write to must be elsewhere.
@@ -113,8 +116,13 @@ PARTS = {part.name: part for part in (
          directory="/srv/tree", prepare=PREPARE, must_work=f"root {IN_VM} scopes"),
     Part(name="rootless", engine="vm", place="rootless", flags=("--timeout=400",), user="user",
          directory="/srv/tree", prepare=PREPARE + LOGIN, must_work=f"{IN_VM} scopes"),
+    Part(name="bookworm", engine="vm", image="bookworm", place="vm", paths=UNITS, flags=("--timeout=400",),
+         passes=PASSES_OF_VM, directory="/srv/tree", prepare=PREPARE, must_work=f"root {IN_VM}"),
+    Part(name="sid", engine="vm", image="sid", place="vm", paths=UNITS, flags=("--timeout=400",),
+         passes=PASSES_OF_VM, directory="/srv/tree", prepare=PREPARE, must_work=f"root {IN_VM} scopes"),
     Part(name="lab", paths=("tests/lab",), passes=(("", ("-m", "lab")),)),
     Part(name="tools", paths=("tests/lab",), passes=(("", ("-m", "tools")),)),
+    Part(name="labels", paths=("tests/lab",), passes=(("", ("-m", "labels")),)),
 )}
 
 

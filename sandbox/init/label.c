@@ -9,7 +9,6 @@
 #include <linux/magic.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,8 +17,7 @@
 #include "ops.h"
 #include "record.h"
 
-enum { ROOM = 1024, CONTEXT_PARTS = 4, STREAMS = 3, TRIES = 100 };
-enum { DEV_NULL = 1 << 8 | 3 }; /* makedev(1, 3) */
+enum { ROOM = 1024, CONTEXT_PARTS = 4, TRIES = 100 };
 
 #define BETWEEN_TRIES 1000000L /* nanoseconds */
 
@@ -222,33 +220,6 @@ static int read_new(const struct step *step, const char *process, struct text *l
     return error;
 }
 
-static bool is_null(int fd)
-{
-    struct stat status;
-
-    return fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) && status.st_rdev == DEV_NULL;
-}
-
-/* A stream that the new label may not use is replaced by /dev/null, without an error for anybody. */
-static bool is_cut_off(const char *process, int stream)
-{
-    struct text path = {.length = 0};
-    char number[24];
-
-    add(&path, "/proc/", 6);
-    add(&path, process, strlen(process));
-    add(&path, "/fd/", 4);
-    add(&path, number, (size_t)(number_text(number, stream) - number));
-    int fd = openat(AT_FDCWD, path.bytes, O_PATH | O_CLOEXEC);
-
-    if (fd < 0)
-        return false;
-    bool cut_off = is_null(fd) && !is_null(stream);
-
-    close(fd);
-    return cut_off;
-}
-
 void tell_labels(const struct plan *plan, pid_t workload)
 {
     char process[24];
@@ -258,12 +229,7 @@ void tell_labels(const struct plan *plan, pid_t workload)
     for (uint32_t i = 0; i < plan->count; i++) {
         const struct step *step = &plan->steps[i];
 
-        if (step->op->carry_out != step_label)
-            continue;
-        if (read_new(step, process, &label) == 0)
+        if (step->op->carry_out == step_label && read_new(step, process, &label) == 0)
             say("label %d %s", step->number, label.bytes);
-        for (int stream = 0; stream < STREAMS; stream++)
-            if (is_cut_off(process, stream))
-                say("cut_off %d %d", step->number, stream);
     }
 }

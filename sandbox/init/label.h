@@ -6,10 +6,7 @@
 
 #include "wire.h"
 
-/*
- * Sends `label NUMBER LABEL` for each label that the plan has for the workload: which one it got. Also `cut_off NUMBER FD`
- * for each of its streams that it may not use with that label.
- */
+/* Sends `label NUMBER LABEL` for each label that the plan has for the workload: which one it got. */
 void tell_labels(const struct plan *plan, pid_t workload);
 
 #endif

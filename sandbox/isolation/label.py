@@ -1,22 +1,25 @@
 """The label that SELinux or AppArmor puts on the workload: whether it can bind here, and which one the process got.
 
-``sandbox-init`` sets the label for the execve and tells of it: ``entering`` before the execve, ``label`` after it, and
-``cut_off`` for a stream that the kernel has replaced by ``/dev/null`` since the label may not use it.
+``sandbox-init`` sets the label for the execve and tells of it: ``entering`` before the execve, ``label`` after it.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from errno import EACCES, EINVAL, ENOENT, EOPNOTSUPP, EPERM
+from fcntl import F_GETFL, fcntl
 
 from ..errors import StepError, Unsupported
 from ..report import LabelReport
-from ..stdlib import TYPE_CHECKING, dataclass, field, suppress
+from ..stdlib import TYPE_CHECKING, dataclass, suppress
 from ..steps import Plan, Step, Unmet
 from .security import LABEL_PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from ..launch import Stdio
 
 SELINUX = "/sys/fs/selinux"
 APPARMOR = "/sys/module/apparmor/parameters/enabled"
@@ -26,10 +29,16 @@ BINDING_MODES = ("enforce", "kill")
 """Modes of an AppArmor profile in which it forbids what it does not allow."""
 OPTION = "--security-opt "
 STREAMS = ("stdin", "stdout", "stderr")
+KINDS = {stat.S_IFIFO: "fifo_file", stat.S_IFREG: "file", stat.S_IFCHR: "chr_file", stat.S_IFSOCK: "unix_stream_socket"}
+"""Classes of SELinux's policy for files that may be streams."""
 BEST_EFFORT = "or run with --best-effort"
 ENTERING = {"process": ("transition",), "process2": ("nnp_transition", "nosuid_transition")}
 """Permissions that a change of the context by an execve needs, by class: our no_new_privs and nosuid mounts need the
 second (``check_nnp_nosuid`` in ``security/selinux/hooks.c``)."""
+
+
+EVERY = frozenset(("use", "read", "write", "entrypoint", *(name for names in ENTERING.values() for name in names)))
+"""Every permission that is asked for here."""
 
 
 def flag(step: Step) -> str:
@@ -81,6 +90,7 @@ class _Entry:
     :param wanted: label that the execve was to take on.
     :param got: label that the process had after the execve; empty when it could not be read.
     :param why_not: why the label does not bind; empty when it does.
+    :param note: what else the label does to the process.
     """
 
     step: Step
@@ -88,17 +98,19 @@ class _Entry:
     wanted: str
     got: str = ""
     why_not: str = "the label of the process could not be read"
-    cut_off: list[str] = field(default_factory=list)
+    note: str = ""
 
 
 class Labels:
     """What is known of the labels of one run.
 
     :param plan: with the ``label`` steps.
+    :param stdio: the workload's standard streams; None for one of the launcher's own.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, stdio: Stdio = (None, None, None)) -> None:
         self._plan = plan
+        self._stdio = stdio
         self._entries: dict[int, _Entry] = {}
 
     def entering(self, number: int, source: str, wanted: str) -> None:
@@ -110,10 +122,8 @@ class Labels:
         entry = self._entries[number]
         entry.got = label
         entry.why_not = _why_not(entry)
-
-    def cut_off(self, number: int, stream: int) -> None:
-        """The process has ``/dev/null`` in the place of a stream."""
-        self._entries[number].cut_off.append(STREAMS[stream])
+        if not entry.why_not and entry.step.args[0] == "selinux":
+            entry.note = _cut_off(entry, self._stdio)
 
     def refused(self, errno: int, path: str, root: str) -> StepError | None:
         """The error for an execve that a label is to blame for; None if none is.
@@ -132,7 +142,7 @@ class Labels:
         """One for each label that was set."""
         return tuple(LabelReport(
             module=str(one.step.args[0]), flag=flag(one.step), label=one.got or None, enforced=not one.why_not,
-            note=_cut_off(one)) for one in self._entries.values())
+            note=one.note) for one in self._entries.values())
 
     def unmet(self) -> Iterable[Unmet]:
         """The labels that do not bind."""
@@ -159,15 +169,32 @@ def _loose(label: str) -> str:
     return f"the profile is in {mode_of(label) or 'no'} mode, which does not enforce it"
 
 
-def _cut_off(entry: _Entry) -> str:
-    if not entry.cut_off:
-        return ""
-    rules = ""
-    if entry.step.args[0] == "selinux":
-        own, new = _type(entry.source), _type(entry.wanted)
-        rules = (f"; for pipes the policy would need: allow {new} {own}:fd use; "
-                 f"allow {new} {own}:fifo_file {{ read write }};")
-    return f"/dev/null is in the place of {', '.join(entry.cut_off)}, which the label may not use{rules}"
+def _cut_off(entry: _Entry, stdio: Stdio) -> str:
+    """What is to be said of streams that the context may not use.
+
+    The kernel replaces them by ``/dev/null`` at the execve, without an error (``flush_unauthorized_files`` in
+    ``security/selinux/hooks.c``). It is asked for the policy instead of looking into the process, which may have ended.
+    """
+    names, rules = [], []
+    for name, number, fd in zip(STREAMS, range(3), stdio, strict=True):
+        with suppress(OSError):
+            lacking = _lacking(entry, number if fd is None else fd)
+            names += [name] if lacking else []
+            rules += lacking
+    told = " ".join(dict.fromkeys(rules))
+    return (f"the policy does not let it use {', '.join(names)}: /dev/null is in their place; it would need: {told}"
+            if names else "")
+
+
+def _lacking(entry: _Entry, fd: int) -> list[str]:
+    """The rules that the policy lacks for the use of an open file by the new context."""
+    kind = KINDS.get(stat.S_IFMT(os.fstat(fd).st_mode))
+    if kind is None:
+        return []
+    mode = fcntl(fd, F_GETFL) & os.O_ACCMODE
+    needed = {os.O_RDONLY: ("read",), os.O_WRONLY: ("write",)}.get(mode, ("read", "write"))
+    context = os.getxattr(fd, "security.selinux").decode().rstrip("\0")
+    return [*_rule(entry.wanted, entry.source, "fd", ("use",)), *_rule(entry.wanted, context, kind, needed)]
 
 
 # -- a label that the kernel refused
@@ -279,7 +306,7 @@ def _allowed(source: str, target: str, kind: str) -> frozenset[str]:
         bits = int(_decision(source, target, kind)[0], 16)
         names = os.listdir(directory)
     except OSError:
-        return frozenset(name for names in ENTERING.values() for name in (*names, "entrypoint"))
+        return EVERY
     found = set()
     for name in names:
         with open(f"{directory}/{name}") as number:

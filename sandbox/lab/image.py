@@ -266,6 +266,8 @@ def _kernel(tree: str) -> str:
 
 def _mmdebstrap(recipe: Recipe, *words: str, target: str) -> None:
     apt = ['APT::Install-Recommends "false"', 'Acquire::Languages "none"']
+    if recipe.suite == "sid":  # its index is valid for a week, and a mirror that follows slowly has an older one
+        apt.append('Acquire::Check-Valid-Until "false"')
     dpkg = [f"path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info", "bash-completion")]
     _tool("mmdebstrap", "--quiet", *words, f"--include={','.join(recipe.packages)}",
           *(f"--aptopt={option}" for option in apt), *(f"--dpkgopt={option}" for option in dpkg),

@@ -78,6 +78,8 @@ DISK = (*SYSTEM, *LOGIN, KERNEL, *TESTS, *PEERS)
 TRIXIE = Recipe(name="trixie", suite="trixie", python="3.13", packages=(*DISK, "docker-cli"), wheels=WHEELS)
 """Here the command is a package of its own; in Debian 12 it comes with ``docker.io``."""
 BOOKWORM = Recipe(name="bookworm", suite="bookworm", python="3.11", packages=DISK, wheels=WHEELS)
+SID = Recipe(name="sid", suite="sid", python="3.14", packages=(*DISK, "docker-cli"), wheels=WHEELS)
+"""Debian's unstable distribution: the newest systemd and kernel. What its Python is changes with time."""
 TRIXIE_LABELS = Recipe(name="trixie-labels", suite="trixie", python="3.13", wheels=WHEELS,
                        packages=(*SYSTEM, *LOGIN, KERNEL, *TESTS, *LABELS))
 """Apart from ``trixie``: docker and podman put containers under AppArmor as soon as its parser is installed."""
@@ -94,6 +96,10 @@ IMAGES = {
     "bookworm-hybrid": Image(
         recipe=BOOKWORM, options="systemd.unified_cgroup_hierarchy=0",
         summary="Debian 12 with controllers in cgroup v1 and an empty v2 tree beside"),
+    # Nobody answers on the console when systemd asks the terminal for its name and size.
+    "sid": Image(
+        recipe=SID, options="systemd.tty.term.console=dumb systemd.tty.rows.console=24 systemd.tty.columns.console=80",
+        summary="Debian unstable, kernel 7.2, systemd 262, which has no cgroup v1 any more"),
     "trixie-selinux": Image(
         recipe=TRIXIE_LABELS, options="security=selinux selinux=1 enforcing=1", audit=True,
         summary="Debian 13 with SELinux, enforcing; permissive after setenforce 0"),

@@ -33,6 +33,19 @@ def test_trixie(boot: Callable[[str], Lab]) -> None:
                   "blockdev --getsz /dev/disk/by-id/virtio-data") == "2\n2097152"
 
 
+def test_sid(boot: Callable[[str], Lab]) -> None:
+    """Newer than any release: which versions it has is for the day of the build to say."""
+    lab = boot("sid")
+    words = lab.sh("stat -fc %T /sys/fs/cgroup; systemctl --version | head -1; "
+                   "systemctl is-system-running --wait").splitlines()
+    assert words[0] == "cgroup2fs"
+    assert int(words[1].split()[1]) >= 258, "it still has cgroup v1"
+    assert words[-1] == "running"
+    killed = ["systemd-run", "-q", "--scope", "-p", "MemoryMax=32M", "python3", "-c", "b=bytearray(100<<20)"]
+    assert lab.run(*killed).returncode == 137
+    assert "exited" in lab.sh("sandbox run --verbose -m 64m -- python3 -c pass 2>&1")
+
+
 def test_container_lab_in_the_vm(boot: Callable[[str], Lab]) -> None:
     """systemd below systemd, in a subtree that was delegated, on pure cgroup v2."""
     lab = boot("trixie")

@@ -25,6 +25,9 @@ def step(*options: str, best_effort: bool = False) -> Step:
     return one
 
 
+PLAN = Plan(driver="none", name="box", steps=(step("label=container_t"),), limits=(), reads=())
+
+
 def labels(*options: str) -> Labels:
     return Labels(Plan(driver="none", name="box", steps=(step(*options),), limits=(), reads=()))
 
@@ -34,7 +37,8 @@ def selinux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An enforcing SELinux that knows two types, and lets one become the other but for our no_new_privs."""
     (tmp_path / "enforce").write_text("1")
     for kind, names in (("process", ("fork", "transition")), ("process2", ("nnp_transition", "nosuid_transition")),
-                        ("file", ("entrypoint",))):
+                        ("file", ("entrypoint",)), ("fd", ("use",)), ("fifo_file", ("read", "write")),
+                        ("chr_file", ("read", "write"))):
         (tmp_path / "class" / kind / "perms").mkdir(parents=True)
         (tmp_path / "class" / kind / "index").write_text(kind)
         for number, name in enumerate(names, 1):
@@ -44,7 +48,7 @@ def selinux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         context, *rest = question.split()
         if context.split(":")[2] not in ("unconfined_t", "container_t", "loose_t"):
             raise OSError(EINVAL, os.strerror(EINVAL))
-        allowed = {"process": "3", "process2": "2"}.get(rest[-1], "0") if rest else ""
+        allowed = {"process": "3", "process2": "2", "fd": "1", "fifo_file": "1"}.get(rest[-1], "0") if rest else ""
         return f"{allowed} ffffffff 0 ffffffff 1 {int('loose_t' in context)}"
 
     monkeypatch.setattr(label, "SELINUX", str(tmp_path))
@@ -109,15 +113,22 @@ def test_a_profile_binds_by_its_mode(mode: str, enforced: bool) -> None:
         [] if enforced else [f"apparmor=mine: the profile is in {mode} mode, which does not enforce it"])
 
 
-def test_streams_that_are_cut_off_are_told(selinux: Path) -> None:
-    one = labels("label=container_t")
-    one.entering(1, OWN, NEW)
-    one.got(1, NEW)
-    one.cut_off(1, 1)
-    one.cut_off(1, 2)
+def test_streams_that_are_cut_off_are_told(selinux: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One fd of a pipe may be used; /dev/null is another class, of which nothing is allowed."""
+    monkeypatch.setattr(os, "getxattr", lambda fd, name: b"u:object_r:loose_t:s0\0")
+    reading, writing = os.pipe()
+    null = os.open("/dev/null", os.O_RDWR)
+    try:
+        one = Labels(PLAN, (reading, writing, null))
+        one.entering(1, OWN, NEW)
+        one.got(1, NEW)
+    finally:
+        for fd in (reading, writing, null):
+            os.close(fd)
     [report] = one.reports()
-    assert report.note.startswith("/dev/null is in the place of stdout, stderr, which the label may not use; ")
-    assert "allow container_t unconfined_t:fd use;" in report.note
+    assert (report.enforced, report.note) == (True, (
+        "the policy does not let it use stdout, stderr: /dev/null is in their place; it would need: allow container_t "
+        "loose_t:fifo_file write; allow container_t loose_t:chr_file { read write };"))
 
 
 @pytest.mark.parametrize(("option", "errno", "words", "told"), [
