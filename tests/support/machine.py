@@ -194,7 +194,7 @@ class Snapshot:
         now = Snapshot.take()
         return {*(f"cgroup {path}" for path in now.cgroups - self.cgroups
                   if not any(map(is_of_another_pytest, path.split("/")))),
-                *(f"mount {line}" for line in now.mounts ^ self.mounts),
+                *(f"mount {line}" for line in now.mounts ^ self.mounts if not _is_of_another_worker(line)),
                 *(f"state file {name}" for name in now.state - self.state if not is_of_another_pytest(name)),
                 *(f"process {pid}" for pid in now.processes - self.processes),
                 *(f"device {facts}" for facts in now.devices ^ self.devices)}
@@ -212,6 +212,12 @@ class Snapshot:
             return []
         return [f"{one} {status(one.split()[1]).get('Name')}" if one.startswith("process") else one
                 for one in sorted(left)]
+
+
+def _is_of_another_worker(mount: str) -> bool:
+    """The mount is in the directory of another worker of this pytest (pytest-xdist)."""
+    own = f"/popen-{os.environ.get('PYTEST_XDIST_WORKER')}/"
+    return "/popen-gw" in mount and own not in mount
 
 
 def _devices() -> Iterator[tuple[str, int, int, int]]:
