@@ -271,7 +271,7 @@ def _mmdebstrap(recipe: Recipe, *words: str, target: str) -> None:
     dpkg = [f"path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info", "bash-completion")]
     _tool("mmdebstrap", "--quiet", *words, f"--include={','.join(recipe.packages)}",
           *(f"--aptopt={option}" for option in apt), *(f"--dpkgopt={option}" for option in dpkg),
-          recipe.suite, target, _mirror())
+          recipe.suite, target, _mirror(), mounts=True)
 
 
 def _mirror() -> str:
@@ -297,9 +297,11 @@ def _need(program: str, package: str = "") -> None:
                           hint=f"apt-get install {package or program}")
 
 
-def _tool(*argv: str) -> None:
+def _tool(*argv: str, mounts: bool = False) -> None:
     """Run a tool; its own last words are the error.
 
+    :param mounts: it mounts /proc, /sys and /dev of the host in its tree, as root: they must go when it is killed, or
+        whoever removes the tree removes what is in them. They go with a mount namespace of its own.
     :raises SandboxError: it failed.
     """
     import subprocess
@@ -307,8 +309,9 @@ def _tool(*argv: str) -> None:
     environment = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin", "LC_ALL": "C"}
     if os.geteuid() == 0:  # other users' builds enter a user namespace, which may not look into the cache
         environment["TMPDIR"] = cache_directory()
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          errors="replace", env=environment, preexec_fn=die_with_parent, check=False)
+    private = ("unshare", "--mount", "--") if mounts and os.geteuid() == 0 else ()
+    done = subprocess.run([*private, *argv], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, errors="replace", env=environment, preexec_fn=die_with_parent, check=False)
     if done.returncode:
         words = [line for line in done.stdout.splitlines() if line.strip()]
         raise SandboxError(f"{argv[0]} failed with {done.returncode}: {' / '.join(words[-3:])}")
