@@ -149,9 +149,13 @@ def test_unconfined_has_nothing_to_log(sandbox: Program) -> None:
 
 
 def test_the_end_does_not_wait(sandbox: Program) -> None:
-    """Whoever is refused without end is killed at the deadline like anybody else."""
-    done = sandbox(LOG, "--timeout", "0.5", *python(f"{CALLS}\nwhile True: call({MOUNT}, 0, 0, 0, 0, 0)"))
-    assert done.code == 124 and refused(done.report)[("mount", "EPERM")] > 10
+    """Whoever is refused without end is killed at the deadline like anybody else; a slow machine needs a later one."""
+    for seconds in ("0.5", "3", "20"):
+        done = sandbox(LOG, "--timeout", seconds, *python(f"{CALLS}\nwhile True: call({MOUNT}, 0, 0, 0, 0, 0)"))
+        assert done.code == 124
+        if (count := refused(done.report).get(("mount", "EPERM"), 0)) > 10:
+            break
+    assert count > 10
 
 
 def test_the_runner_is_killed(sandbox: Program) -> None:
