@@ -9,9 +9,9 @@ from typing import Any
 
 import jsonschema
 import pytest
-from labs import Lab
 
 import sandbox
+from support.labs import Lab
 
 pytestmark = pytest.mark.labels
 SCHEMA = json.loads((Path(sandbox.__file__).parent / "report.schema.json").read_text())
