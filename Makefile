@@ -41,7 +41,7 @@ SUITE = $(PYTHON) tests/suite.py
 
 test: setup-test
 	@.ci/packages lab
-	@$(SUITE) --tier quick host container vm rootless lab -- $(PYTEST_FLAGS)
+	@$(SUITE) --tier quick host container lab vm -- $(PYTEST_FLAGS)
 
 test-all: setup-test
 	@.ci/packages lab
