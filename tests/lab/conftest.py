@@ -15,7 +15,7 @@ OTHERS = ("tools", "labels")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "lab: boots a lab")
-    config.addinivalue_line("markers", "tools: compares with docker and others in a VM, for many minutes")
+    config.addinivalue_line("markers", "tools: what takes many minutes: docker and others in a VM, the newest Debian")
     config.addinivalue_line("markers", "labels: runs commands under SELinux and AppArmor in VMs, for some minutes")
 
 

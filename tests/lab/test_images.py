@@ -33,6 +33,7 @@ def test_trixie(boot: Callable[[str], Lab]) -> None:
                   "blockdev --getsz /dev/disk/by-id/virtio-data") == "2\n2097152"
 
 
+@pytest.mark.tools  # the image is large and changes daily: for make test-all
 def test_sid(boot: Callable[[str], Lab]) -> None:
     """Newer than any release: which versions it has is for the day of the build to say."""
     lab = boot("sid")
