@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in ours:
         if not any(item.get_closest_marker(name) for name in OTHERS):
             item.add_marker(pytest.mark.lab)
-        item.add_marker(pytest.mark.timeout(300))
+        item.add_marker(pytest.mark.timeout(700))
     if ours and not {"lab", *OTHERS} & {*config.option.markexpr.split()}:
         config.hook.pytest_deselected(items=ours)
         items[:] = [item for item in items if item not in ours]

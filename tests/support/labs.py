@@ -10,7 +10,7 @@ from support.sandbox_run import SANDBOX
 
 def sandbox_lab(*words: str, **options: object) -> subprocess.CompletedProcess[bytes]:
     """``sandbox lab WORDS...`` with an empty stdin, its output captured."""
-    settings = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": 240, "check": False} | options
+    settings = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": 600, "check": False} | options
     return subprocess.run([*SANDBOX, "lab", *words], **settings)  # type: ignore[call-overload,no-any-return]
 
 
