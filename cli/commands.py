@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sandbox.spec import Spec
 
 PARENT = os.getppid()
-"""Who started us. It may die while we load."""
+"""Process id of our parent, taken at once: ``--die-with-parent`` must notice a parent that dies while we load."""
 LAB_USAGE = "sandbox lab run -- COMMAND"
 
 

@@ -118,7 +118,7 @@ class Bus:
         return self._manager("ControlGroup") or "/"
 
     def _manager(self, name: str) -> str:
-        """A property of the manager that stays what it is."""
+        """Return a property of the manager, read once: its version and its cgroup never change."""
         if name not in self._known:
             self._known[name] = str(self.get("", "Manager", name))
         return self._known[name]

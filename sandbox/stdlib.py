@@ -198,7 +198,7 @@ else:
     # -- dataclass ----------------------------------------------------------------------------------------------------
 
     class _Default:
-        """What :func:`field` says of a field."""
+        """Default value, default factory and repr flag of one dataclass field."""
 
         def __init__(self, factory, default, shown):
             self.factory, self.default, self.shown = factory, default, shown

@@ -148,7 +148,7 @@ def notes(spec: Spec, host: Host) -> tuple[str, ...]:
 
 
 def with_network(plan: Plan, spec: Spec, host: Host) -> Plan:
-    """The plan with what ``--network veth`` takes."""
+    """Return the plan with the steps, limits and notes of ``--network veth``; unchanged without that flag."""
     if spec.network != "veth":
         return plan
     from ..isolation import network

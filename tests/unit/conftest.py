@@ -1,4 +1,4 @@
-"""What several of the unit tests work on."""
+"""Fixtures that several unit tests share."""
 
 from __future__ import annotations
 
