@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ..host import Host
 from ..isolation import capabilities, filesystem, landlock, mounts, namespaces, seccomp
 from ..spec import Spec
@@ -185,11 +187,17 @@ def _wire(value: int | None) -> int:
     return -1 if value is None else value
 
 
-def cleanup(host: Host, *, name: str, cgroups: Sequence[str], unit: str = "") -> Iterator[Step]:
-    """What the guard does last, whether the launcher is still there or not."""
+def cleanup(host: Host, *, name: str, cgroups: Sequence[str], unit: str = "", events: str = "") -> Iterator[Step]:
+    """What the guard does last, whether the launcher is still there or not.
+
+    :param events: the unit's ``cgroup.events``, when it is a scope on cgroup v2 that only the init holds.
+    """
     for path in cgroups:
         yield _guard("remove", path, phase=Phase.CLEANUP)
     yield _guard("unlink", state_file(host, name), phase=Phase.CLEANUP)
-    if unit and host.cgroup_mode != "v2":
+    if events or (unit and host.cgroup_mode != "v2"):
         # Last of all: a guard that is in the unit itself does not survive it.
-        yield _guard("systemctl", ("systemctl", "--quiet", "stop", unit), phase=Phase.CLEANUP)
+        manager, environment = ("--user", (f"XDG_RUNTIME_DIR={os.path.dirname(host.runtime_dir)}",)) \
+            if host.manager.user else ("--system", ())
+        yield _guard("systemctl", ("systemctl", "--quiet", manager, "stop", unit), environment, events,
+                     phase=Phase.CLEANUP)

@@ -211,8 +211,15 @@ class _Compiler:
             path = self.leaves[tree.mount].path if tree.mount in self.leaves else tree.mount + self.cgroup
             yield unit.in_cgroup(tree, path.removeprefix(tree.mount))
         yield from process.become(self.spec, self.host)
-        yield from process.cleanup(self.host, name=self.name, cgroups=ours, unit=self.unit)
+        yield from process.cleanup(self.host, name=self.name, cgroups=ours, unit=self.unit,
+                                   events="" if service else self._events())
         yield unit.stop(self.unit, self.host)
+
+    def _events(self) -> str:
+        """The file by which cgroup v2 tells systemd that the unit is empty; none on v1."""
+        if self.host.cgroup_mode != "v2":
+            return ""
+        return next(f"{tree.mount}{self.cgroup}/cgroup.events" for tree in self.host.hierarchies if tree.version == 2)
 
     def _read_policy(self, policy: Policy, tree: Hierarchy) -> Iterator[Step]:
         """cgroup v1 says what is allowed; of v2's BPF program only that it is there, and the rest by systemd."""

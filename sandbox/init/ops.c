@@ -17,7 +17,7 @@ const struct op OPS[] = {
     {"id_map", GUARD, "sss", step_id_map, false},
     {"new_id_map", GUARD, "ll", step_new_id_map, false},
     {"remove", GUARD, "s", step_remove, true},
-    {"systemctl", GUARD, "l", step_systemctl, true},
+    {"systemctl", GUARD, "lls", step_systemctl, true},
     {"unlink", GUARD, "s", step_unlink, true},
 
     {"give_streams", INIT, "i*", step_give_streams, false},

@@ -89,16 +89,33 @@ int step_unlink(const struct step *step)
     return unlinkat(AT_FDCWD, step->args[0].text, 0) == 0 || errno == ENOENT ? 0 : errno;
 }
 
+/* Is it sure that no process is in the cgroup whose cgroup.events this is? */
+static bool is_unpopulated(const char *path)
+{
+    static const char EMPTY[] = "populated 0\n";
+    char text[64];
+    int fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return false;
+    ssize_t length = read(fd, text, sizeof text);
+
+    close(fd);
+    return length >= (ssize_t)strlen(EMPTY) && strncmp(text, EMPTY, strlen(EMPTY)) == 0;
+}
+
 /*
- * The launcher ends the unit itself. When it is gone, and cgroup v1 does not tell systemd that the unit is empty,
- * somebody else must.
+ * The launcher ends the unit itself. When it is gone, systemd does so when the unit's last process ends, except that
+ * cgroup v1 does not tell it, and that cgroup v2 does not tell it of a unit that never had one: systemd makes a scope
+ * around an init that is dead but not yet reaped, and the kernel moves no dead process into its cgroup. Then somebody
+ * else must.
  */
 int step_systemctl(const struct step *step)
 {
-    static char *const NOTHING[] = {NULL};
+    const char *events = step->args[2].text; /* empty on cgroup v1 */
     int pidfd = -1, status = 0;
 
-    if (!run.orphan || run.foreign)
+    if (!run.orphan || run.foreign || (events[0] != '\0' && !is_unpopulated(events)))
         return 0;
     pid_t pid = clone_process(0, -1, &pidfd);
 
@@ -106,8 +123,8 @@ int step_systemctl(const struct step *step)
         while (openat(AT_FDCWD, "/dev/null", O_RDWR) >= 0 && fcntl(2, F_GETFD) < 0)
             ;
         set_signal_mask(NO_SIGNALS);
-        execve("/usr/bin/systemctl", step->args[0].list, NOTHING);
-        execve("/bin/systemctl", step->args[0].list, NOTHING);
+        execve("/usr/bin/systemctl", step->args[0].list, step->args[1].list);
+        execve("/bin/systemctl", step->args[0].list, step->args[1].list);
         _exit(127);
     }
     if (pid < 0)

@@ -37,7 +37,7 @@ OPS: dict[str, tuple[Where, str]] = {
     "id_map": (Where.GUARD, "sss"),
     "new_id_map": (Where.GUARD, "ll"),
     "remove": (Where.GUARD, "s"),
-    "systemctl": (Where.GUARD, "l"),
+    "systemctl": (Where.GUARD, "lls"),
     "unlink": (Where.GUARD, "s"),
     "give_streams": (Where.INIT, "i*"),
     "subreaper": (Where.INIT, ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 
@@ -206,7 +207,42 @@ def test_library_process_that_dies_leaves_nothing(sandbox: Program) -> None:
     name = names()
     code = (f"import sandbox, threading; box = sandbox.Sandbox(sandbox.make_spec(['sleep', '1000'], name={name!r},"
             " pids_limit=9)); box.__enter__(); box.start(); print('up', flush=True); import os; os._exit(1)")
-    import subprocess
-
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).stdout == b"up\n"
     assert eventually(lambda: not cgroups(name) and not (STATE / name).exists())
+
+
+DIES_WHILE_STARTING = """
+import os, signal, sys, time
+from sandbox import run
+from sandbox.unit import Unit
+
+def state(pid):
+    return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
+
+def dying(self, bus, unit, *properties, start=Unit._start):
+    init = self._process("init")
+    guard = int(state(init)[1])
+    os.kill(guard, signal.SIGSTOP)  # it must not reap the init yet
+    os.kill(init, signal.SIGKILL)
+    while state(init)[0] != "Z":
+        time.sleep(0.001)
+    start(self, bus, unit, *properties)
+    print(guard, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+Unit._start = dying
+run(["true"], driver="systemd", pids_limit=9, name=sys.argv[1])
+"""
+
+
+@pytest.mark.only("systemd")
+def test_a_unit_that_never_had_a_living_process_goes(sandbox: Program) -> None:
+    """systemd makes a scope around an init that is dead and not yet reaped; on cgroup v2 it never hears of its end."""
+    name = names()
+    with subprocess.Popen([sys.executable, "-c", DIES_WHILE_STARTING, name], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        guard = int(process.stdout.readline())
+        assert process.wait() == -signal.SIGKILL
+        assert cgroups(name)
+        os.kill(guard, signal.SIGCONT)
+    assert eventually(lambda: not cgroups(name) and not (STATE / name).exists() and not alive(guard))

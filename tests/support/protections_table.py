@@ -90,8 +90,7 @@ ROWS = (
         (Edit(SYSTEMD, "yield unit.in_cgroup(tree, path.removeprefix(tree.mount))", "pass"),),
         ("test_units.py::test_a_command_outside_its_cgroup_never_starts",), drivers="systemd"),
     Row("R18", "the wait for the end of the job that starts the unit",
-        (Edit("sandbox/bus.py", "result = link.wait(self._accepted(link, unit, call))",
-              'result = self._accepted(link, unit, call) and "done"'),),
+        (Edit("sandbox/bus.py", "result = link.wait(job)", 'result = "done"'),),
         ("test_units.py::test_commands_that_end_at_once", "test_units.py::test_starting_while_systemd_reloads"),
         drivers="systemd"),
     Row("S11", "the cgroup namespace",
@@ -215,8 +214,8 @@ ROWS = (
         ("../lab/test_bus.py::test_a_user_without_a_manager_is_told_what_to_do",), only="container", place="host",
         timeout=120),
     Row("R27", "the lock around the connection that threads share",
-        (Edit("sandbox/bus.py", "        with self._lock:\n            until, again", "        if True:\n"
-              "            until, again"),),
+        (Edit("sandbox/bus.py", "        with self._lock:\n            begin, again", "        if True:\n"
+              "            begin, again"),),
         ("test_many.py::test_32_threads",), drivers="systemd", timeout=110),
     Row("R26", "the refusal of a file that is not UTF-8",
         (Edit("sandbox/config.py", "except (ValueError, RecursionError)",
