@@ -41,11 +41,11 @@ SUITE = $(PYTHON) tests/suite.py
 
 test: setup-test
 	@.ci/packages lab
-	@$(SUITE) --tier quick host container lab vm -- $(PYTEST_FLAGS)
+	@$(SUITE) --tier quick host container lab rootless vm -- $(PYTEST_FLAGS)
 
 test-all: setup-test
 	@.ci/packages lab
-	@$(SUITE) host container vm rootless lab tools labels bookworm sid -- $(PYTEST_FLAGS)
+	@$(SUITE) host container rootless vm lab tools labels bookworm sid -- $(PYTEST_FLAGS)
 	@.ci/as-root $(PYTHON) tests/protections.py
 
 test-host: setup-test

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from support.requirements import MUST_WORK, REQUIREMENTS
-
-# Both go by the clock, and on a loaded machine everything takes long.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")
+from support.turns import turn
 
 
 def pytest_configure() -> None:
@@ -20,6 +17,13 @@ def pytest_configure() -> None:
     if unknown := MUST_WORK - REQUIREMENTS.keys():
         raise pytest.UsageError(f"SANDBOX_MUST_WORK={' '.join(sorted(unknown))}: there is no such requirement; "
                                 f"there are {' '.join(REQUIREMENTS)}")
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Around all of a test, its time-out too: a wait for others is no time of its own."""
+    with turn(item):
+        yield
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

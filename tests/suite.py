@@ -4,7 +4,8 @@ Usage: suite.py [--tier quick|all] PART... [-- FLAG...], where the flags are for
 tests run where. ``SANDBOX_TEST_DRIVERS`` in the environment replaces the drivers of every part, ``SANDBOX_MUST_WORK``
 what must work.
 
-What measures nothing runs on two cores at once (pytest-xdist), what is marked ``alone`` after it, alone.
+A part runs two tests at once (pytest-xdist), except what is marked ``alone``. Parts in a VM of the suite's own run
+beside the others: while a VM waits, and it often does, they use the cores.
 """
 
 from __future__ import annotations
@@ -19,27 +20,24 @@ import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from support.selection import PLACES
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_TESTS = 5
-"""Exit code of pytest when it had nothing to run."""
+"""Exit code of pytest when the flags of whoever started us left it nothing to run."""
 REPORT = ROOT / "build" / "tests.xml"
 SANDBOX = [str(Path(sys.executable).with_name("sandbox")), "lab"]
 AS_ROOT = [str(ROOT / ".ci" / "as-root")]
 SUITE = ("tests/behaviour", "tests/kernel")
 EMULATED = 10
 """How many times slower a VM is whose CPU is emulated: tests of many things at once do so many fewer there."""
-TOGETHER = ("-m", "not alone", "-n", "2", "--dist", "loadfile")
-PASSES = (("together", TOGETHER), ("alone", ("-m", "alone")))
-"""Runs of pytest that make a part, with their flags."""
-PASSES_OF_VM = (("together", (*TOGETHER, "-k", "not cgroupfs")), ("cgroupfs", (*TOGETHER, "-k", "cgroupfs")),
-                ("alone", ("-m", "alone")))
-"""systemd takes controllers back from cgroups that are made behind its back, whenever a unit of another test ends: the
-cgroupfs driver is tested there while no other is."""
+TOGETHER = ("-n", "2", "--dist", "loadfile")
+"""Flags of pytest: two tests at once, on two cores; one that is ``alone`` waits for the others (support/turns.py)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +47,12 @@ class Part:
     :param name: what it is called on the command line and in the report.
     :param paths: what pytest runs.
     :param flags: for pytest.
+    :param together: two of its tests run at once.
     :param must_work: requirements that this place meets, so that a skip for one of them is a failure.
     :param engine: of the lab it runs in; empty for this machine.
     :param image: of the lab; empty for the default.
     :param place: one of :data:`support.selection.PLACES`.
-    :param passes: runs of pytest, each a name and flags.
-    :param prepare: shell commands inside, as root, before pytest.
+    :param prepare: shell scripts, each run once in a lab, as root, before pytest.
     :param directory: where pytest is started.
     :param user: who runs it inside, with a login session; empty for root.
     """
@@ -66,8 +64,8 @@ class Part:
     engine: str = ""
     image: str = ""
     place: str = "host"
-    passes: tuple[tuple[str, tuple[str, ...]], ...] = PASSES
-    prepare: str = "true"
+    together: bool = True
+    prepare: tuple[str, ...] = ()
     directory: str = str(ROOT)
     user: str = ""
 
@@ -95,14 +93,17 @@ for name in sandbox sandbox_cli; do
     ln -sfn /srv/tree/${name#sandbox_} /usr/local/lib/python3*/dist-packages/$name
 done
 python3 -m compileall -q /srv/tree/sandbox /srv/tree/cli /usr/local/lib/python3*/dist-packages >/dev/null
+systemctl -q mask --runtime --now systemd-tmpfiles-clean.timer  # a mount comes and goes with it
 udevadm settle; grep -q ^/dev /proc/swaps || swapon /dev/disk/by-id/virtio-swap
 """
 """In a VM. Over virtiofs each start of Python takes half as long again; a normal user would not even keep bytecode."""
 LOGIN = """mkdir -p /run/systemd/system/user@.service.d
 printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' >/run/systemd/system/user@.service.d/delegate.conf
 systemctl daemon-reload; loginctl enable-linger user; systemctl start user@1000
+chown -R user /srv/tree/tests
 """
-"""A user manager, with all controllers: by default it has cpu, memory and pids only."""
+"""A user manager, with all controllers: by default it has cpu, memory and pids only. pytest keeps what it makes of the
+tests' sources beside them."""
 UNITS = tuple(f"tests/behaviour/test_{name}.py" for name in ("memory", "cpu", "tasks", "io", "units", "kernel_values",
                                                              "parity"))
 """What another version of systemd may do differently."""
@@ -112,17 +113,17 @@ PARTS = {part.name: part for part in (
     Part(name="container", engine="container", place="container",
          flags=("--basetemp=/var/lib/sandbox-lab/tests",),
          must_work=f"root {CGROUP} cpus2 strace bash systemd"),
-    Part(name="vm", engine="vm", place="vm", flags=("--timeout=400",), passes=PASSES_OF_VM,
-         directory="/srv/tree", prepare=PREPARE, must_work=f"root {IN_VM} scopes"),
+    Part(name="vm", engine="vm", place="vm", flags=("--timeout=400",),
+         directory="/srv/tree", prepare=(PREPARE,), must_work=f"root {IN_VM} scopes"),
     Part(name="rootless", engine="vm", place="rootless", flags=("--timeout=400",), user="user",
-         directory="/srv/tree", prepare=PREPARE + LOGIN, must_work=f"{IN_VM} scopes"),
+         directory="/srv/tree", prepare=(PREPARE, LOGIN), must_work=f"{IN_VM} scopes"),
     Part(name="bookworm", engine="vm", image="bookworm", place="vm", paths=UNITS, flags=("--timeout=400",),
-         passes=PASSES_OF_VM, directory="/srv/tree", prepare=PREPARE, must_work=f"root {IN_VM}"),
+         directory="/srv/tree", prepare=(PREPARE,), must_work=f"root {IN_VM}"),
     Part(name="sid", engine="vm", image="sid", place="vm", paths=UNITS, flags=("--timeout=400",),
-         passes=PASSES_OF_VM, directory="/srv/tree", prepare=PREPARE, must_work=f"root {IN_VM} scopes"),
-    Part(name="lab", paths=("tests/lab",), passes=(("", ("-m", "lab")),)),
-    Part(name="tools", paths=("tests/lab",), passes=(("", ("-m", "tools")),)),
-    Part(name="labels", paths=("tests/lab",), passes=(("", ("-m", "labels")),)),
+         directory="/srv/tree", prepare=(PREPARE,), must_work=f"root {IN_VM} scopes"),
+    Part(name="lab", paths=("tests/lab",), flags=("-m", "lab"), together=False),
+    Part(name="tools", paths=("tests/lab",), flags=("-m", "tools"), together=False),
+    Part(name="labels", paths=("tests/lab",), flags=("-m", "labels"), together=False),
 )}
 
 
@@ -131,13 +132,13 @@ class Result:
     """What came of a part.
 
     :param code: pytest's exit code, or that of what should have started it.
-    :param suites: pytest's reports, one for each pass that left one.
+    :param suite: pytest's report; None when there is none.
     """
 
     part: Part
     code: int
     seconds: float
-    suites: list[ElementTree.Element]
+    suite: ElementTree.Element | None
     bad: list[str] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
 
@@ -157,64 +158,116 @@ class Result:
 
     @property
     def good(self) -> bool:
-        """Every pass came to its end, and no test failed."""
-        return self.code == 0 and len(self.suites) == len(self.part.passes)
+        """It came to its end, and no test failed."""
+        return self.code == 0 and self.suite is not None
 
     def cases(self) -> Iterator[ElementTree.Element]:
-        """Every test of every pass."""
-        for suite in self.suites:
-            yield from suite.iter("testcase")
+        """Every test."""
+        if self.suite is not None:
+            yield from self.suite.iter("testcase")
 
 
 def run(parts: list[Part], tier: str, flags: list[str]) -> list[Result]:
-    """One part after the other: a test that measures CPU time must be alone, and two emulated VMs crawl.
+    """The parts in a VM one after the other, and beside them the others one after the other.
 
     :param tier: ``quick`` or ``all``.
     :param flags: for pytest, of whoever started us.
     """
+    lanes = [lane for lane in ([part for part in parts if part.engine != "vm"],
+                               [part for part in parts if part.engine == "vm"]) if lane]
     with tempfile.TemporaryDirectory(prefix="sandbox-suite-") as directory:
+        suite = Suite(tier, flags, directory)
         try:
-            return [_part(part, tier, directory, flags) for part in parts]
+            with ThreadPoolExecutor(len(lanes)) as pool:
+                # Two outputs at once are none: the first lane's comes as it is written, the other's when a part ends.
+                begun = [pool.submit(suite.lane, lane, late=lane is not lanes[0]) for lane in lanes]
+                try:
+                    found = [result for one in begun for result in one.result()]
+                finally:
+                    suite.ended = True
         finally:
             for lab, root in {part.lab: part.root for part in parts if part.engine}.items():
                 subprocess.run([*root, *SANDBOX, "down", lab], stderr=subprocess.DEVNULL, check=False)
+    return sorted(found, key=lambda result: parts.index(result.part))
 
 
-def _part(part: Part, tier: str, directory: str, flags: list[str]) -> Result:
-    begin, code = time.monotonic(), 0
-    suites = []
-    for name, own in part.passes:
-        print(f"{f' {part.name} {name} ':#^80}", flush=True)
-        ended = _call(_command(part, tier, name, directory, [*own, *flags]))
-        code = code or (0 if ended == NO_TESTS else ended)
-        suites += _report(part, name, directory)
-    return Result(part, code, time.monotonic() - begin, suites)
+class Suite:
+    """One run of some parts.
+
+    :param directory: for what pytest writes.
+    """
+
+    def __init__(self, tier: str, flags: list[str], directory: str) -> None:
+        self._tier, self._flags, self._directory = tier, flags, directory
+        self._prepared = set[tuple[str, str]]()
+        self.ended = False
+        """By an interrupt or a fault: no part begins any more."""
+
+    def lane(self, parts: list[Part], *, late: bool) -> list[Result]:
+        """One part after the other.
+
+        :param late: a part's output is printed at its end.
+        """
+        return [self._part(part, late=late) for part in parts]
+
+    def _part(self, part: Part, *, late: bool) -> Result:
+        begin, report = time.monotonic(), self._report(part)
+        title = f"{f' {part.name} ':#^80}"
+        code = 0 if self.ended else self._prepare(part)
+        if self.ended or code:
+            return Result(part, code, time.monotonic() - begin, None)
+        argv = _command(part, self._tier, [*self._flags, f"--junit-xml={report}"])
+        with tempfile.TemporaryFile(dir=self._directory) as kept:
+            if not late:
+                print(title, flush=True)
+            code = _call(argv, kept if late else None)
+            if late:
+                kept.seek(0)
+                print(f"\n{title}\n{kept.read().decode(errors='replace')}", flush=True)
+        return Result(part, 0 if code == NO_TESTS else code, time.monotonic() - begin, _read(part, report))
+
+    def _prepare(self, part: Part) -> int:
+        """Do what the part needs in its lab and no part before it needed; the exit code."""
+        for script in part.prepare:
+            if (part.lab, script) not in self._prepared:
+                self._prepared.add((part.lab, script))
+                if code := _call(_inside(part, "sh", "-ec", script), None):
+                    return code
+        return 0
+
+    def _report(self, part: Part) -> str:
+        """Where pytest writes its report: in a lab that is a file of the lab."""
+        return f"{'/tmp' if part.engine else self._directory}/tests-{part.name}.xml"
 
 
-def _call(argv: list[str]) -> int:
-    with subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL) as process:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            process.wait()  # the terminal has told it, too
-            raise
+def _call(argv: list[str], output: IO[bytes] | None) -> int:
+    """Run it; an interrupt of the terminal's reaches it as well, and is waited for.
+
+    :param output: takes what it prints; our own stdout when None.
+    """
+    with subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output,
+                          stderr=None if output is None else subprocess.STDOUT) as process:
+        return process.wait()
 
 
-def _command(part: Part, tier: str, name: str, directory: str, flags: list[str]) -> list[str]:
-    """The command line of a pass: pytest, in what it is to run in."""
-    python = "python3" if part.engine == "vm" else sys.executable
-    pytest = ["env", f"SANDBOX_TEST_TIER={tier}", f"SANDBOX_TEST_PLACE={part.place}",
+def _command(part: Part, tier: str, flags: list[str]) -> list[str]:
+    """The command line of a part: pytest, in what it is to run in."""
+    in_vm, slower = part.engine == "vm", 1
+    if in_vm and _is_emulated(part):
+        slower = EMULATED
+    elif in_vm:
+        tier = "all"  # with KVM that takes no longer than on this machine
+    python = "python3" if in_vm else sys.executable
+    pytest = ["env", f"SANDBOX_TEST_TIER={tier}", f"SANDBOX_TEST_PLACE={part.place}", f"SANDBOX_TEST_SLOWER={slower}",
               f"SANDBOX_TEST_DRIVERS={os.environ.get('SANDBOX_TEST_DRIVERS', ','.join(PLACES[part.place]))}",
               f"SANDBOX_MUST_WORK={os.environ.get('SANDBOX_MUST_WORK', part.must_work)}"]
-    if part.engine == "vm" and _is_emulated(part):
-        pytest.append(f"SANDBOX_TEST_SLOWER={EMULATED}")
-    pytest += [python, "-m", "pytest", *part.paths, "-p", "no:cacheprovider", *part.flags, *flags,
-               f"--junit-xml={_path(part, name, directory)}"]
+    pytest += [python, "-m", "pytest", *part.paths, "-p", "no:cacheprovider", *(TOGETHER if part.together else ()),
+               *part.flags, *flags]
     if not part.engine:
         return [*AS_ROOT, *pytest]
     if part.user:
         pytest = ["su", "-", part.user, "-c", f"cd {part.directory} && exec {shlex.join(pytest)}"]
-    return _inside(part, "sh", "-ec", f'{part.prepare}\ncd "$1"; shift; exec "$@"', "sh", part.directory, *pytest)
+    return _inside(part, "sh", "-ec", 'cd "$1"; shift; exec "$@"', "sh", part.directory, *pytest)
 
 
 def _inside(part: Part, *argv: str) -> list[str]:
@@ -229,21 +282,16 @@ def _is_emulated(part: Part) -> bool:
     return any(lab["name"] == part.lab and lab["detail"] == "tcg" for lab in json.loads(labs))
 
 
-def _path(part: Part, name: str, directory: str) -> str:
-    """Where pytest writes its report: in a lab that is a file of the lab."""
-    return f"{'/tmp' if part.engine else directory}/tests-{part.name}-{name}.xml"
-
-
-def _report(part: Part, name: str, directory: str) -> list[ElementTree.Element]:
+def _read(part: Part, path: str) -> ElementTree.Element | None:
     """What pytest has written; nothing when it has not."""
-    show = ["cat", _path(part, name, directory)]
+    show = ["cat", path]
     done = subprocess.run(_inside(part, *show) if part.engine else show, stdout=subprocess.PIPE,
                           stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
-        return []
+        return None
     suite = next(ElementTree.fromstring(done.stdout).iter("testsuite"))
-    suite.set("name", f"{part.name} {name}".rstrip())
-    return [suite]
+    suite.set("name", part.name)
+    return suite
 
 
 def summary(results: list[Result]) -> Iterator[str]:
@@ -251,9 +299,8 @@ def summary(results: list[Result]) -> Iterator[str]:
     for result in results:
         for line in result.bad:
             yield f"FAILED {result.part.name}: {line}"
-        missing = len(result.part.passes) - len(result.suites)
-        if missing or result.code not in (0, 1):
-            yield f"FAILED {result.part.name}: exit code {result.code}{f', {missing} reports missing' * bool(missing)}"
+        if result.suite is None or result.code not in (0, 1):
+            yield f"FAILED {result.part.name}: exit code {result.code}{', no report' * (result.suite is None)}"
     for result in results:
         for reason, number in result.skipped.most_common():
             yield f"skipped {result.part.name}: {number} x {reason}"
@@ -266,7 +313,7 @@ def summary(results: list[Result]) -> Iterator[str]:
 def write(results: list[Result]) -> None:
     """The report for programs: one file, a test suite for each part."""
     root = ElementTree.Element("testsuites")
-    root.extend(suite for result in results for suite in result.suites)
+    root.extend(result.suite for result in results if result.suite is not None)
     REPORT.parent.mkdir(exist_ok=True)
     ElementTree.ElementTree(root).write(REPORT, encoding="utf-8", xml_declaration=True)
 

@@ -18,7 +18,7 @@ from support.sandbox_run import Program, python
 from support.warm_program import warm
 
 sandbox = warm
-pytestmark = [pytest.mark.matter("limits"), pytest.mark.requires("root")]
+pytestmark = [pytest.mark.matter("enforcement"), pytest.mark.requires("root")]
 TRY = """
 import os, sys
 for path, flags in (word.rsplit(":", 1) for word in {words!r}):

@@ -12,7 +12,7 @@ from support.probes import REFUSED, command, probe
 from support.sandbox_run import Program, names
 from support.warm_program import warm_bare
 
-pytestmark = pytest.mark.matter("limits")
+pytestmark = pytest.mark.matter("enforcement")
 
 sandbox = warm_bare
 

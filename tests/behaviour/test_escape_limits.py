@@ -14,7 +14,7 @@ from support.probes import python
 from support.sandbox_run import Program
 from support.warm_program import warm_bare
 
-pytestmark = pytest.mark.matter("limits")
+pytestmark = pytest.mark.matter("enforcement")
 
 sandbox = warm_bare
 
@@ -30,7 +30,7 @@ def shmem() -> int:
 FILL = """
 import os, sys
 file = os.memfd_create("x") if sys.argv[1] == "memfd" else os.open(sys.argv[1] + "/x", os.O_CREAT | os.O_WRONLY)
-for _ in range(256):
+for _ in range(96):
     os.write(file, b"x" * (1 << 20))
 """
 
@@ -39,17 +39,17 @@ for _ in range(256):
 def test_l03_files_in_memory_are_charged(sandbox: Program, where: str) -> None:
     """Fails when the tmpfs is the host's, or is written to by somebody outside the cgroup: nobody would be charged."""
     before = shmem()
-    done = sandbox("-m", "64m", *python(FILL), where)
+    done = sandbox("-m", "24m", *python(FILL), where)
     assert done.code != 0
     assert done.report["outcome"] == "oom" or "No space left" in done.err, (done.report["outcome"], done.err)
-    assert done.usage["memory_peak"] <= 64 * MIB
-    assert eventually(lambda: shmem() < before + 32 * MIB), "memory stays behind"
+    assert done.usage["memory_peak"] <= 24 * MIB
+    assert eventually(lambda: shmem() < before + 12 * MIB), "memory stays behind"
 
 
 def test_l02_a_kill_in_a_pipeline_is_told(sandbox: Program) -> None:
     """The command ends well although the kernel killed a part of it. Fails when the verdict looks at exit codes."""
-    done = sandbox("-m", "64m", "--", "sh", "-c",
-                   "dd if=/dev/zero of=/dev/shm/x bs=1M count=128 2>&1 | tail -n 1; exit 0")
+    done = sandbox("-m", "24m", "--", "sh", "-c",
+                   "dd if=/dev/zero of=/dev/shm/x bs=1M count=60 2>&1 | tail -n 1; exit 0")
     assert done.code == 0
     assert done.usage["oom_kill"] >= 1
 

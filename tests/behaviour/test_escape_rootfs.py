@@ -161,6 +161,7 @@ def exchanging(rootfs: Rootfs) -> Iterator[Callable[[], int]]:
     process.wait()
 
 
+@pytest.mark.long_in_vm
 @pytest.mark.once
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("target", ["/a/target", "/a/deep/er/target", "/a"])

@@ -28,6 +28,7 @@ while True:
 """
 
 
+@pytest.mark.matter("enforcement")
 def test_fork_bomb_is_over_in_time(sandbox: Program) -> None:
     """It has grown to its limit by the time of the kill, or it gets more time. A kill that does not reach those that
     fork has no end."""

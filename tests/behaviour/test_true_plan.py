@@ -122,6 +122,7 @@ def _check_directories(calls: list[tuple[str, str]], made: set[str]) -> None:
 
 
 @pytest.mark.drivers("none")
+@pytest.mark.matter("program")
 def test_explain_touches_nothing(sandbox: Program, tmp_path: Path) -> None:
     done = sandbox.other("explain", *sandbox.flags(), "--best-effort", "-m", "64m", "--",
                          "touch", str(tmp_path / "ran"))
@@ -135,6 +136,7 @@ def test_explain_names_each_flag(sandbox: Program) -> None:
         assert flag in out, flag
 
 
+@pytest.mark.matter("program")
 def test_explain_hides_secrets(sandbox: Program) -> None:
     words = ("-e", "TOKEN=hunter2", "--", "true")
     for form in ((), ("--json",), ("--format", "sh")):
@@ -143,12 +145,14 @@ def test_explain_hides_secrets(sandbox: Program) -> None:
 
 
 @pytest.mark.requires("cgroup1")
+@pytest.mark.matter("program")
 def test_explain_says_what_cannot_be_done(sandbox: Program) -> None:
     done = sandbox.other("explain", "--memory-high", "1g", "--", "true")
     assert done.code == 0
     assert b"memory.high" in done.out
 
 
+@pytest.mark.matter("program")
 def test_explain_for_another_machine(sandbox: Program, tmp_path: Path) -> None:
     saved = tmp_path / "host.json"
     saved.write_bytes(sandbox.other("info", "--json").out)

@@ -112,7 +112,7 @@ def test_what_is_left_of_a_failed_unit_is_no_hindrance(sandbox: Program) -> None
 
 @UNITS
 def test_commands_that_end_at_once(sandbox: Program) -> None:
-    for _ in range(10):
+    for _ in range(max(3, 10 // SLOWER)):
         done = sandbox("-m", "64m", "--", "true")
         assert (done.code, done.report["outcome"]) == (0, "exited"), done.err
 
@@ -182,14 +182,14 @@ def test_bad_properties(sandbox: Program, text: str) -> None:
 @pytest.mark.alone
 @UNITS
 def test_limits_survive_reloads_and_a_reexec(sandbox: Program, kind: str) -> None:
-    count = 20
+    count = max(2, 20 // SLOWER)
     with ExitStack() as stack:
         runs = [stack.enter_context(sandbox.start("-m", "64m", "--cpus", "0.5", "--pids-limit", "30", "--", "sh", "-c",
                                                   f"echo up; read line; exit {number}")) for number in range(count)]
         for run in runs:
             assert run.read_line() == b"up\n"
         units = [f"sandbox-{run.name}.{kind}" for run in runs]
-        for number in range(10):
+        for number in range(10 // SLOWER):
             assert systemctl("daemon-reload").returncode == 0
             subprocess.run(["systemd-run", *MANAGER, "--scope", "-q", "-p", f"CPUWeight={100 + number}", "true"],
                            check=True)
@@ -203,6 +203,7 @@ def test_limits_survive_reloads_and_a_reexec(sandbox: Program, kind: str) -> Non
     assert [status(unit) for unit in units] == [NO_SUCH_UNIT] * count
 
 
+@pytest.mark.long_in_vm
 @pytest.mark.alone
 @UNITS
 @pytest.mark.requires("root")
@@ -217,17 +218,19 @@ def test_a_restart_of_dbus_changes_nothing(sandbox: Program, kind: str) -> None:
     assert status(f"sandbox-{running.name}.{kind}") == NO_SUCH_UNIT
 
 
+@pytest.mark.long_in_vm
 @pytest.mark.alone
 @UNITS
 def test_starting_while_systemd_reloads(sandbox: Program) -> None:
+    count = max(4, 10 // SLOWER)
     with subprocess.Popen(["sh", "-c", f"while systemctl {' '.join(MANAGER)} daemon-reload; do :; done"],
                           stderr=subprocess.DEVNULL) as storm:
         try:
             with ThreadPoolExecutor(2) as pool:
-                done = list(pool.map(lambda code: sandbox("-m", "64m", "--", "sh", "-c", f"exit {code}"), range(10)))
+                done = list(pool.map(lambda code: sandbox("-m", "64m", "--", "sh", "-c", f"exit {code}"), range(count)))
         finally:
             storm.kill()
-    assert [one.code for one in done] == list(range(10)), [one.err for one in done]
+    assert [one.code for one in done] == list(range(count)), [one.err for one in done]
 
 
 LIMITS = ("-m", "64m", "--pids-limit", "20")
@@ -241,6 +244,7 @@ def held(unit: str, name: str) -> dict[str, str]:
             "kernel": cgroup_file(name, "pids.max").read_text()}
 
 
+@pytest.mark.long_in_vm
 @pytest.mark.alone
 @UNITS
 def test_a_full_bus_changes_nothing(sandbox: Program, kind: str) -> None:
@@ -251,7 +255,7 @@ def test_a_full_bus_changes_nothing(sandbox: Program, kind: str) -> None:
         assert crowd.join(OWN_SOCKET, PER_USER) == PER_USER
         taken = crowd.join(MESSAGE_BUS, PER_USER + 1)
         assert taken <= PER_USER or os.geteuid() != 0  # a user's own bus has no such limit
-        for code in range(10):
+        for code in range(max(3, 10 // SLOWER)):
             done = sandbox(*LIMITS, "--", "sh", "-c", f"exit {code}")
             assert done.code == code, done.err
             assert all(row["enforced"] for row in done.report["limits"])

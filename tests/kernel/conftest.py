@@ -3,6 +3,7 @@ with the C library, and under ASan and UBSan. Also what such plans work on: cgro
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ import pytest
 from sandbox.init import build, wire
 from sandbox.steps import Step
 from support.bare_launcher import Run, Start, pipe
-from support.selection import PLACE, TIER, WITH_KERNEL_TESTS
+from support.selection import PLACE, TIER
 from support.veth import Sandbox, links, tables
 
 COMPILED = pytest.mark.requires("cc")
@@ -23,29 +24,42 @@ COMPILED = pytest.mark.requires("cc")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
-    if TIER == "quick" and PLACE not in WITH_KERNEL_TESTS:
-        items[:] = [item for item in items if here not in item.path.parents]
+    if TIER == "quick":
+        items[:] = [item for item in items if here not in item.path.parents
+                    or (PLACE == "host" and not item.get_closest_marker("long"))]
 
 
-@pytest.fixture(scope="session", params=["shipped", pytest.param("libc", marks=COMPILED),
+@pytest.fixture(scope="session", params=["shipped", pytest.param("libc", marks=[COMPILED, pytest.mark.long]),
                                          pytest.param("sanitized", marks=COMPILED)])
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Path of the program.
 
     A test may ask for ``impatient``, in which the guard kills an init that does not answer after 0.1 s, not 10 s.
     """
-    target = tmp_path_factory.mktemp("init") / f"sandbox-init-{request.param}"
-    if request.param == "shipped":
-        if shutil.which("cc") is None:
-            return build.DIRECTORY / "sandbox-init"
-        build.build(target)
-    elif request.param == "libc":
-        build.compile_to(target, build.PROGRAM, (*build.SMALL, *build.HARDENED, *build.DYNAMIC))
-    elif request.param == "impatient":
-        build.compile_to(target, build.PROGRAM, ("-O0", "-DINIT_MAY_TAKE=100"))
-    else:
-        build.compile_to(target, build.PROGRAM, build.SANITIZED)
+    if request.param == "shipped" and shutil.which("cc") is None:
+        return build.DIRECTORY / "sandbox-init"
+    directory = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        directory = directory.parent  # of all workers, or each would compile everything
+    target = directory / f"sandbox-init-{request.param}"
+    with open(f"{target}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            _build(request.param, target)
     return target
+
+
+def _build(variant: str, target: Path) -> None:
+    new = target.with_suffix(".new")
+    if variant == "shipped":
+        build.build(new)
+    elif variant == "libc":
+        build.compile_to(new, build.PROGRAM, (*build.SMALL, *build.HARDENED, *build.DYNAMIC))
+    elif variant == "impatient":
+        build.compile_to(new, build.PROGRAM, ("-O0", "-DINIT_MAY_TAKE=100"))
+    else:
+        build.compile_to(new, build.PROGRAM, build.SANITIZED)
+    new.rename(target)
 
 
 @pytest.fixture

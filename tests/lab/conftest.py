@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from support import lab_traces
 from support.labs import Lab
+from support.selection import TIER
 
 OTHERS = ("tools", "labels")
 """Marks of tests that take minutes; they are no part of the mark ``lab``."""
@@ -21,6 +23,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
+    if TIER == "quick":
+        items[:] = [item for item in items if here not in item.path.parents or not _is_long(item)]
     ours = [item for item in items if here in item.path.parents]
     for item in ours:
         if not any(item.get_closest_marker(name) for name in OTHERS):
@@ -31,12 +35,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in ours]
 
 
-@pytest.fixture(scope="module", params=["container", "vm"])
+def _is_long(item: pytest.Item) -> bool:
+    engine = item.callspec.params.get("lab") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ""
+    return bool(item.get_closest_marker("long") or (engine == "vm" and item.get_closest_marker("long_in_vm")))
+
+
+@pytest.fixture(scope="session", params=["container", "vm"])
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """One of each engine, booted once for a module; only one at a time is up."""
+    """One of each engine, booted once; only one at a time is up."""
     lab = Lab(request.param)
     try:
         assert lab.out("systemctl", "is-system-running", "--wait") == "running"
         yield lab
     finally:
         lab.down()
+    assert lab_traces.of(lab.name) == []

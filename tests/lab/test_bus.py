@@ -10,6 +10,7 @@ import pytest
 
 from support.labs import Lab
 
+pytestmark = pytest.mark.long_in_vm
 ROOT = Path(__file__).resolve().parents[2]
 PROLOGUE = """
 import os, subprocess, threading

@@ -13,6 +13,8 @@ import pytest
 from support.labs import Lab, sandbox_lab
 from support.sandbox_run import SANDBOX
 
+pytestmark = pytest.mark.long_in_vm
+
 ROOT = Path(__file__).resolve().parents[2]
 LIMITS = ("-m", "64m", "--cpus", "0.333", "--pids-limit", "20")
 BUSY = ("sh", "-c", "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done")

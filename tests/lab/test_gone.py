@@ -31,6 +31,7 @@ def _keeper(lab: Lab) -> int:
     return int((lab_traces.RUNTIME / lab.name / "pid").read_text())
 
 
+@pytest.mark.long_in_vm
 def test_down(lab: Lab) -> None:
     lab.out("sh", "-c", "systemd-run -q --unit=stays sleep 1000; setsid sleep 1000 >/dev/null 2>&1 &")
     assert lab_traces.of(lab.name)
@@ -38,6 +39,7 @@ def test_down(lab: Lab) -> None:
     assert lab_traces.of(lab.name) == []
 
 
+@pytest.mark.long_in_vm
 def test_poweroff_inside(lab: Lab) -> None:
     lab.out("true")
     pidfd = os.pidfd_open(_keeper(lab))
@@ -60,6 +62,7 @@ def test_keeper_killed_and_gc(lab: Lab) -> None:
     assert lab_traces.of(lab.name) == []
 
 
+@pytest.mark.long_in_vm
 def test_keeper_killed_and_up_again(lab: Lab) -> None:
     lab.out("touch", "/var/mark")
     os.kill(_keeper(lab), signal.SIGKILL)
@@ -80,6 +83,7 @@ def test_interrupted_boot(lab: Lab, number: signal.Signals) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.long_in_vm
 def test_the_host_is_what_it_was(lab: Lab) -> None:
     before = _host()
     lab.sh("mount -t tmpfs none /mnt; hostname other; chmod 600 /dev/null; mkdir -p /etc/made; "

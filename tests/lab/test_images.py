@@ -25,11 +25,12 @@ def boot() -> Iterator[Callable[[str], Lab]]:
         lab.down()
 
 
-def test_trixie(boot: Callable[[str], Lab]) -> None:
-    lab = boot("trixie")
+@pytest.mark.parametrize("lab", ["vm"], indirect=True)
+def test_trixie(lab: Lab) -> None:
+    """The image of a VM for which none is named."""
     words = lab.sh("stat -fc %T /sys/fs/cgroup; systemctl --version | head -1; uname -r").splitlines()
     assert (words[0], words[1].split()[1], words[2][:5]) == ("cgroup2fs", "257", "6.12.")
-    assert lab.sh("udevadm settle; swapon /dev/disk/by-id/virtio-swap; wc -l </proc/swaps; "
+    assert lab.sh("udevadm settle; swapon /dev/disk/by-id/virtio-swap; wc -l </proc/swaps; swapoff -a; "
                   "blockdev --getsz /dev/disk/by-id/virtio-data") == "2\n2097152"
 
 
@@ -47,6 +48,7 @@ def test_sid(boot: Callable[[str], Lab]) -> None:
     assert "exited" in lab.sh("sandbox run --verbose -m 64m -- python3 -c pass 2>&1")
 
 
+@pytest.mark.long
 def test_container_lab_in_the_vm(boot: Callable[[str], Lab]) -> None:
     """systemd below systemd, in a subtree that was delegated, on pure cgroup v2."""
     lab = boot("trixie")
@@ -59,6 +61,7 @@ def test_container_lab_in_the_vm(boot: Callable[[str], Lab]) -> None:
     assert lab.sh("sandbox lab down; find /sys/fs/cgroup -name 'sandbox-lab-container*'; ls /run/sandbox-lab") == ""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("image", "mode"), [("bookworm", "v2"), ("bookworm-hybrid", "hybrid"),
                                              ("bookworm-legacy", "v1")])
 def test_bookworm(boot: Callable[[str], Lab], image: str, mode: str) -> None:

@@ -2,7 +2,8 @@
 
 A behaviour is tested wherever it can differ, and once elsewhere. Each behaviour test says by the marker ``matter`` what
 its behaviour depends on; a test without one is an error, so that none is left out by accident. ``make test`` runs the
-selection of :data:`QUICK`, ``make test-all`` everything everywhere. ``tests/suite.py --table`` prints the result.
+selection of :data:`QUICK`, ``make test-all`` everything everywhere; tests/kernel, which knows no driver, is a matter of
+the kernel alone, and ``make test`` runs it on this machine only. ``tests/suite.py --table`` prints the result.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import os
 import pytest
 
 MATTERS = {
-    "limits": "a limit, its effect or its counters: differs by cgroup version, by driver, and by who may set it",
+    "limits": "what a limit writes, counts and ends: differs by cgroup version, by driver, and by who may set it",
+    "enforcement": "that nothing gets round a limit: differs by cgroup version and by who owns the cgroup",
     "units": "what systemd is told and knows: differs by driver and by systemd",
     "process": "how a run starts, gets signals and streams, and ends: differs by driver",
-    "isolation": "what the command can reach: differs by kernel and by who runs it, hardly by driver",
+    "remains": "that nothing is left, however it ends: differs by cgroup version, by driver, and by who runs it",
+    "isolation": "what the command can reach: differs by kernel and by who runs it, not by driver",
     "program": "command line, configuration and messages: differs nowhere",
 }
 PLACES = {
@@ -27,19 +30,22 @@ PLACES = {
 """The drivers that make cgroups in each place: this machine; systemd in a container on this kernel; a VM with systemd
 and cgroup v2; the same VM as a normal user."""
 
-ALL, ONE, NOT = "all", "one", "-"
-"""With each driver of the place, with the first of them, not at all."""
+IN_VM = ("vm", "rootless")
+
+ALL, ONE, STARTS, NOT = "all", "one", "starts", "-"
+"""With each driver of the place, with the first of them, with each that is in STARTING, not at all."""
+STARTING = ("cgroupfs", "none", "systemd", "service")
+"""delegated starts a run as cgroupfs does, inside a unit that is there."""
 QUICK = {
     "limits": {"host": ALL, "container": ALL, "vm": ALL, "rootless": ALL},
+    "enforcement": {"host": ALL, "container": ONE, "vm": ONE, "rootless": ONE},
     "units": {"host": ALL, "container": ALL, "vm": ALL, "rootless": ALL},
-    "process": {"host": ALL, "container": ALL, "vm": ONE, "rootless": ONE},
-    "isolation": {"host": ALL, "container": ONE, "vm": ONE, "rootless": ONE},
+    "process": {"host": ALL, "container": STARTS, "vm": NOT, "rootless": NOT},
+    "remains": {"host": ALL, "container": ALL, "vm": ONE, "rootless": ONE},
+    "isolation": {"host": ALL, "container": NOT, "vm": NOT, "rootless": ONE},
     "program": {"host": ALL, "container": NOT, "vm": NOT, "rootless": NOT},
 }
 """By matter and place."""
-
-WITH_KERNEL_TESTS = ("host", "vm")
-"""The places in which ``make test`` runs tests/kernel: once for each kernel."""
 
 PLACE = os.environ.get("SANDBOX_TEST_PLACE", "host")
 TIER = os.environ.get("SANDBOX_TEST_TIER", "all")
@@ -61,11 +67,14 @@ def chosen(test: pytest.Item | pytest.Function, drivers: tuple[str, ...], *, pla
     own = tuple(name for name in drivers if only is None or name in only.args)
     found = (*own, *(also.args if also else ()))
     if test.get_closest_marker("once"):
-        found = found[:1]
+        own, found = own[:1], found[:1]
     if tier == "all":
         return found
-    extent = NOT if test.get_closest_marker("long") else QUICK[matter.args[0]][place]
+    slow = {"long", "long_in_vm"} if place in IN_VM else {"long"}
+    extent = NOT if any(map(test.get_closest_marker, slow)) else QUICK[matter.args[0]][place]
     if extent == ALL and place != "host":
         # Without a cgroup there is nothing that differs from the host.
         found = own
+    if extent == STARTS:
+        return tuple(name for name in own if name in STARTING)
     return found if extent == ALL else found[:1] if extent == ONE else ()

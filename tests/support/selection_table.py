@@ -14,10 +14,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for (file, _), item in tests.items():
         matter = item.get_closest_marker("matter")
         rows.setdefault((file, matter.args[0] if matter else ""), []).append(item)
-    print(f"{'file':<26}{'matter':<11}{'tests':>5}  " + "".join(f"{place:<41}" for place in PLACES))
+    print(f"{'file':<26}{'matter':<12}{'tests':>5}  " + "".join(f"{place:<41}" for place in PLACES))
     for (file, name), found in sorted(rows.items()):
         cells = "".join(f"{_cell(found, place):<41}" for place in PLACES)
-        print(f"{file.removeprefix('test_'):<26}{name:<11}{len(found):>5}  {cells}".rstrip())
+        print(f"{file.removeprefix('test_'):<26}{name:<12}{len(found):>5}  {cells}".rstrip())
     items.clear()
 
 

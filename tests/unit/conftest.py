@@ -1,4 +1,4 @@
-"""Fixtures that several unit tests share."""
+"""Fixtures that several unit tests share, and Hypothesis without its clocks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from sandbox.isolation import seccomp
+
+# On a loaded machine everything takes long.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture
