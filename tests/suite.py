@@ -5,7 +5,7 @@ tests run where. ``SANDBOX_TEST_DRIVERS`` in the environment replaces the driver
 what must work.
 
 A part runs two tests at once (pytest-xdist), except what is marked ``alone``. Parts in a VM of the suite's own run
-beside the others: while a VM waits, and it often does, they use the cores.
+beside the others, which on two cores then run one test at a time: the VM, whose CPU may be emulated, takes longest.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ SUITE = ("tests/behaviour", "tests/kernel")
 EMULATED = 10
 """How many times slower a VM is whose CPU is emulated: tests of many things at once do so many fewer there."""
 TOGETHER = ("-n", "2", "--dist", "loadfile")
-"""Flags of pytest: two tests at once, on two cores; one that is ``alone`` waits for the others (support/turns.py)."""
+"""Flags of pytest: two tests at once; one that is ``alone`` waits for the others (support/turns.py)."""
+CORES = len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class Part:
     :param name: what it is called on the command line and in the report.
     :param paths: what pytest runs.
     :param flags: for pytest.
-    :param together: two of its tests run at once.
+    :param together: two of its tests may run at once.
     :param must_work: requirements that this place meets, so that a skip for one of them is a failure.
     :param engine: of the lab it runs in; empty for this machine.
     :param image: of the lab; empty for the default.
@@ -88,7 +89,8 @@ class Part:
 IN_VM = "cgroup2 swap disk cpus2 strace bash systemd"
 CGROUP = "cgroup2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "cgroup1"
 PREPARE = """rm -rf /srv/tree; mkdir /srv/tree
-tar -c --exclude=./.venv --exclude=./.git --exclude=./build . | tar -x -C /srv/tree
+tar -c --exclude=./.venv --exclude=./.git --exclude=./build --exclude=./.hypothesis --exclude=__pycache__ . |
+    tar -x -C /srv/tree
 for name in sandbox sandbox_cli; do
     ln -sfn /srv/tree/${name#sandbox_} /usr/local/lib/python3*/dist-packages/$name
 done
@@ -176,7 +178,7 @@ def run(parts: list[Part], tier: str, flags: list[str]) -> list[Result]:
     lanes = [lane for lane in ([part for part in parts if part.engine != "vm"],
                                [part for part in parts if part.engine == "vm"]) if lane]
     with tempfile.TemporaryDirectory(prefix="sandbox-suite-") as directory:
-        suite = Suite(tier, flags, directory)
+        suite = Suite(tier, flags, directory, single=len(lanes) == 1)
         try:
             with ThreadPoolExecutor(len(lanes)) as pool:
                 # Two outputs at once are none: the first lane's comes as it is written, the other's when a part ends.
@@ -195,10 +197,11 @@ class Suite:
     """One run of some parts.
 
     :param directory: for what pytest writes.
+    :param single: there is one lane only.
     """
 
-    def __init__(self, tier: str, flags: list[str], directory: str) -> None:
-        self._tier, self._flags, self._directory = tier, flags, directory
+    def __init__(self, tier: str, flags: list[str], directory: str, *, single: bool) -> None:
+        self._tier, self._flags, self._directory, self._single = tier, flags, directory, single
         self._prepared = set[tuple[str, str]]()
         self.ended = False
         """By an interrupt or a fault: no part begins any more."""
@@ -216,7 +219,8 @@ class Suite:
         code = 0 if self.ended else self._prepare(part)
         if self.ended or code:
             return Result(part, code, time.monotonic() - begin, None)
-        argv = _command(part, self._tier, [*self._flags, f"--junit-xml={report}"])
+        together = TOGETHER if part.together and (part.engine == "vm" or self._single or CORES > 2) else ()
+        argv = _command(part, self._tier, [*together, *self._flags, f"--junit-xml={report}"])
         with tempfile.TemporaryFile(dir=self._directory) as kept:
             if not late:
                 print(title, flush=True)
@@ -261,8 +265,7 @@ def _command(part: Part, tier: str, flags: list[str]) -> list[str]:
     pytest = ["env", f"SANDBOX_TEST_TIER={tier}", f"SANDBOX_TEST_PLACE={part.place}", f"SANDBOX_TEST_SLOWER={slower}",
               f"SANDBOX_TEST_DRIVERS={os.environ.get('SANDBOX_TEST_DRIVERS', ','.join(PLACES[part.place]))}",
               f"SANDBOX_MUST_WORK={os.environ.get('SANDBOX_MUST_WORK', part.must_work)}"]
-    pytest += [python, "-m", "pytest", *part.paths, "-p", "no:cacheprovider", *(TOGETHER if part.together else ()),
-               *part.flags, *flags]
+    pytest += [python, "-m", "pytest", *part.paths, "-p", "no:cacheprovider", *part.flags, *flags]
     if not part.engine:
         return [*AS_ROOT, *pytest]
     if part.user:

@@ -82,7 +82,10 @@ def test_totals_agree_with_psutil() -> None:
 def test_detail_only_adds(host: Host) -> None:
     quick = probe()
     assert (quick.lsm, quick.distribution) == ((), None)
-    assert (host.kernel, host.hierarchies, host.namespaces) == (quick.kernel, quick.hierarchies, quick.namespaces)
+    assert (host.kernel, host.namespaces) == (quick.kernel, quick.namespaces)
+    # Which files a cgroup has is seen in one that is there, and a test beside this one may just have made it.
+    seen = [[tree._replace(files=()) for tree in one.hierarchies] for one in (host, quick)]
+    assert seen[0] == seen[1]
     assert from_json(to_json(host)) == host
 
 
