@@ -106,6 +106,10 @@ chown -R user /srv/tree/tests
 """
 """A user manager, with all controllers: by default it has cpu, memory and pids only. pytest keeps what it makes of the
 tests' sources beside them."""
+LOGOUT = """loginctl disable-linger user || true
+systemctl stop user@1000 2>/dev/null || true
+"""
+"""The user's manager looks at every mount that comes or goes: a tenth of an emulated CPU, which the tests can use."""
 UNITS = tuple(f"tests/behaviour/test_{name}.py" for name in ("memory", "cpu", "tasks", "io", "units", "kernel_values",
                                                              "parity"))
 """What another version of systemd may do differently."""
@@ -116,7 +120,7 @@ PARTS = {part.name: part for part in (
          flags=("--basetemp=/var/lib/sandbox-lab/tests",),
          must_work=f"root {CGROUP} cpus2 strace bash systemd"),
     Part(name="vm", engine="vm", place="vm", flags=("--timeout=400",),
-         directory="/srv/tree", prepare=(PREPARE,), must_work=f"root {IN_VM} scopes"),
+         directory="/srv/tree", prepare=(PREPARE, LOGOUT), must_work=f"root {IN_VM} scopes"),
     Part(name="rootless", engine="vm", place="rootless", flags=("--timeout=400",), user="user",
          directory="/srv/tree", prepare=(PREPARE, LOGIN), must_work=f"{IN_VM} scopes"),
     Part(name="bookworm", engine="vm", image="bookworm", place="vm", paths=UNITS, flags=("--timeout=400",),
