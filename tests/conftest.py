@@ -21,7 +21,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Around all of a test, its time-out too: a wait for others is no time of its own."""
+    """Make the test wait for those it must not run beside; the wait does not count for its time-out."""
     with turn(item):
         yield
 

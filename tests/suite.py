@@ -5,7 +5,7 @@ tests run where. ``SANDBOX_TEST_DRIVERS`` in the environment replaces the driver
 what must work.
 
 A part runs two tests at once (pytest-xdist), except what is marked ``alone``. Parts in a VM of the suite's own run
-beside the others, which on two cores then run one test at a time: the VM, whose CPU may be emulated, takes longest.
+beside the others, which on two cores then run one test at a time, because the VM with an emulated CPU takes longest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from support.selection import PLACES
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_TESTS = 5
-"""Exit code of pytest when the flags of whoever started us left it nothing to run."""
+"""pytest's exit code when no test matches its flags."""
 REPORT = ROOT / "build" / "tests.xml"
 SANDBOX = [str(Path(sys.executable).with_name("sandbox")), "lab"]
 AS_ROOT = [str(ROOT / ".ci" / "as-root")]
@@ -185,7 +185,7 @@ def run(parts: list[Part], tier: str, flags: list[str]) -> list[Result]:
         suite = Suite(tier, flags, directory, single=len(lanes) == 1)
         try:
             with ThreadPoolExecutor(len(lanes)) as pool:
-                # Two outputs at once are none: the first lane's comes as it is written, the other's when a part ends.
+                # The first lane's output is shown as it is written; that of the second is kept until its part ends.
                 begun = [pool.submit(suite.lane, lane, late=lane is not lanes[0]) for lane in lanes]
                 try:
                     found = [result for one in begun for result in one.result()]
@@ -208,7 +208,7 @@ class Suite:
         self._tier, self._flags, self._directory, self._single = tier, flags, directory, single
         self._prepared = set[tuple[str, str]]()
         self.ended = False
-        """By an interrupt or a fault: no part begins any more."""
+        """True after an interrupt or an exception: no further part is started."""
 
     def lane(self, parts: list[Part], *, late: bool) -> list[Result]:
         """One part after the other.
@@ -235,7 +235,7 @@ class Suite:
         return Result(part, 0 if code == NO_TESTS else code, time.monotonic() - begin, _read(part, report))
 
     def _prepare(self, part: Part) -> int:
-        """Do what the part needs in its lab and no part before it needed; the exit code."""
+        """Run those of the part's scripts that have not run in its lab before; the exit code."""
         for script in part.prepare:
             if (part.lab, script) not in self._prepared:
                 self._prepared.add((part.lab, script))
@@ -249,7 +249,7 @@ class Suite:
 
 
 def _call(argv: list[str], output: IO[bytes] | None) -> int:
-    """Run it; an interrupt of the terminal's reaches it as well, and is waited for.
+    """Run a command and wait for its end; Ctrl-C in the terminal interrupts it, too.
 
     :param output: takes what it prints; our own stdout when None.
     """

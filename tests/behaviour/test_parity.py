@@ -17,14 +17,15 @@ MANAGERS = ("systemd", "service", "delegated")
 SPECS = {
     "odd": "-m 100000001 --cpus 0.333 --cpu-weight 50 --pids-limit max",
     "swap": "-m 64m --memory-swap 96m --cpus 1.5 --cpu-shares 512",
-    "small": "-m max --cpus 0.074 --pids-limit 42",
+    "max": "-m max --pids-limit 42",
+    "tiny": "--cpus 0.004",
     "file": "--cpus 0.5 --cpu-burst 20000 --cpu-idle --cgroup-conf pids.max=43",
 }
 """Each with values that only one way of writing them may round; those that none rounds are in test_kernel_values.py."""
 
 
 @pytest.mark.only("systemd")
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name == "tiny")) for name in SPECS])
 def test_the_kernel_holds_the_same(sandbox: Program, name: str) -> None:
     words = [*SPECS[name].split(), "--", "true"]
     plain = sandbox.under("cgroupfs")(*words)

@@ -16,7 +16,7 @@ import pytest
 from sandbox.init import build, wire
 from sandbox.steps import Step
 from support.bare_launcher import Run, Start, pipe
-from support.selection import PLACE, TIER
+from support.selection import PLACE, TIER, is_long
 from support.veth import Sandbox, links, tables
 
 COMPILED = pytest.mark.requires("cc")
@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     if TIER == "quick":
         items[:] = [item for item in items if here not in item.path.parents
-                    or (PLACE == "host" and not item.get_closest_marker("long"))]
+                    or (PLACE == "host" and not is_long(item, in_vm=False))]
 
 
 @pytest.fixture(scope="session", params=["shipped", pytest.param("libc", marks=[COMPILED, pytest.mark.long]),

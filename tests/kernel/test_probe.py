@@ -83,7 +83,7 @@ def test_detail_only_adds(host: Host) -> None:
     quick = probe()
     assert (quick.lsm, quick.distribution) == ((), None)
     assert (host.kernel, host.namespaces) == (quick.kernel, quick.namespaces)
-    # Which files a cgroup has is seen in one that is there, and a test beside this one may just have made it.
+    # probe() takes the names of the files from a child cgroup, and a test beside this one may have just created one.
     seen = [[tree._replace(files=()) for tree in one.hierarchies] for one in (host, quick)]
     assert seen[0] == seen[1]
     assert from_json(to_json(host)) == host

@@ -9,7 +9,7 @@ import pytest
 
 from support import lab_traces
 from support.labs import Lab
-from support.selection import TIER
+from support.selection import TIER, is_long
 
 OTHERS = ("tools", "labels")
 """Marks of tests that take minutes; they are no part of the mark ``lab``."""
@@ -37,12 +37,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _is_long(item: pytest.Item) -> bool:
     engine = item.callspec.params.get("lab") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ""
-    return bool(item.get_closest_marker("long") or (engine == "vm" and item.get_closest_marker("long_in_vm")))
+    return is_long(item, in_vm=engine == "vm")
 
 
 @pytest.fixture(scope="session", params=["container", "vm"])
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """One of each engine, booted once; only one at a time is up."""
+    """A lab of each engine: booted once for all tests, and ended before the other engine's is booted."""
     lab = Lab(request.param)
     try:
         assert lab.out("systemctl", "is-system-running", "--wait") == "running"

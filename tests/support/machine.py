@@ -61,13 +61,7 @@ def cgroups(name: str = "") -> set[str]:
 
 def cgroup_file(name: str, file: str) -> Path:
     """The kernel file of the sandbox's cgroup, in whichever tree it is; of its own below a unit, if it has one."""
-    return cgroup_files(name, file)[0]
-
-
-def cgroup_files(name: str, file: str) -> list[Path]:
-    """Those of the sandbox's own cgroup and of its unit's, if it has both."""
-    groups = sorted(cgroups(name), key=len, reverse=True)
-    return [path for group in groups if (path := Path(group, file)).exists()]
+    return next(path for group in sorted(cgroups(name), key=len, reverse=True) if (path := Path(group, file)).exists())
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:

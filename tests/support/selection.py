@@ -2,8 +2,8 @@
 
 A behaviour is tested wherever it can differ, and once elsewhere. Each behaviour test says by the marker ``matter`` what
 its behaviour depends on; a test without one is an error, so that none is left out by accident. ``make test`` runs the
-selection of :data:`QUICK`, ``make test-all`` everything everywhere; tests/kernel, which knows no driver, is a matter of
-the kernel alone, and ``make test`` runs it on this machine only. ``tests/suite.py --table`` prints the result.
+selection of :data:`QUICK`, ``make test-all`` everything everywhere. The tests in tests/kernel use no driver, and
+``make test`` runs them on this machine only. ``tests/suite.py --table`` prints the result.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ PLACES = {
 """The drivers that make cgroups in each place: this machine; systemd in a container on this kernel; a VM with systemd
 and cgroup v2; the same VM as a normal user."""
 
-IN_VM = ("vm", "rootless")
+PLACES_IN_VM = ("vm", "rootless")
 
 ALL, ONE, STARTS, NOT = "all", "one", "starts", "-"
 """With each driver of the place, with the first of them, with each that is in STARTING, not at all."""
 STARTING = ("cgroupfs", "none", "systemd", "service")
-"""delegated starts a run as cgroupfs does, inside a unit that is there."""
+"""Not ``delegated``: inside its unit, it starts a run as ``cgroupfs`` does."""
 QUICK = {
     "limits": {"host": ALL, "container": ALL, "vm": ALL, "rootless": ALL},
     "enforcement": {"host": ALL, "container": ONE, "vm": ONE, "rootless": ONE},
@@ -70,11 +70,15 @@ def chosen(test: pytest.Item | pytest.Function, drivers: tuple[str, ...], *, pla
         own, found = own[:1], found[:1]
     if tier == "all":
         return found
-    slow = {"long", "long_in_vm"} if place in IN_VM else {"long"}
-    extent = NOT if any(map(test.get_closest_marker, slow)) else QUICK[matter.args[0]][place]
+    extent = NOT if is_long(test, in_vm=place in PLACES_IN_VM) else QUICK[matter.args[0]][place]
     if extent == ALL and place != "host":
         # Without a cgroup there is nothing that differs from the host.
         found = own
     if extent == STARTS:
         return tuple(name for name in own if name in STARTING)
     return found if extent == ALL else found[:1] if extent == ONE else ()
+
+
+def is_long(test: pytest.Item, *, in_vm: bool) -> bool:
+    """Whether only ``make test-all`` runs the test."""
+    return any(map(test.get_closest_marker, ("long", "long_in_vm") if in_vm else ("long",)))

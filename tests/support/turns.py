@@ -1,4 +1,4 @@
-"""Whose turn it is: tests run beside each other in the workers of pytest-xdist, and one that is ``alone`` does not."""
+"""Locks that keep a test that must be alone from running beside the tests of other workers of pytest-xdist."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import pytest
 from support.selection import PLACE
 
 TURNSTILE, ROOM = (Path(__file__).parents[1], Path(__file__).parent)
-"""Two directories that every worker can open, for their locks (flock(2)). Whoever waits for the room holds the
-turnstile: nobody who comes later is let in before."""
+"""Directories of the sources, which every worker can lock (flock(2)). A running test holds the lock ROOM, shared, or
+exclusive if it must be alone. A test that waits for ROOM holds TURNSTILE, so that no later test gets ROOM before it."""
 
 
 def is_alone(test: pytest.Item) -> bool:
-    """The test measures, or acts on the whole machine. Where systemd has cgroup v2, it takes controllers back from a
-    cgroup that is made behind its back whenever a unit of another test ends: the cgroupfs driver is tested alone."""
+    """Whether no other test may run beside it: it is marked ``alone``, or uses the cgroupfs driver where systemd has
+    cgroup v2. There, when a unit of another test ends, systemd takes controllers from cgroups that it did not make."""
     return test.get_closest_marker("alone") is not None or (PLACE == "vm" and "cgroupfs" in test.name)
 
 
 @contextmanager
 def turn(test: pytest.Item) -> Iterator[None]:
-    """Wait for what must not run beside ``test``, and keep it away until the block ends."""
+    """Wait until ``test`` may run, and keep tests that must not run beside it waiting until the block ends."""
     with _lock(TURNSTILE) as turnstile, _lock(ROOM) as room:
         fcntl.flock(turnstile, fcntl.LOCK_EX)
         fcntl.flock(room, fcntl.LOCK_EX if is_alone(test) else fcntl.LOCK_SH)
@@ -35,7 +35,7 @@ def turn(test: pytest.Item) -> Iterator[None]:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[int]:
-    """A descriptor to lock; at the end nobody holds its lock, not even a forked child that has it too."""
+    """A file descriptor to lock. At the end it is unlocked and closed, also if a forked child has a copy of it."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield fd
