@@ -195,9 +195,9 @@ def cleanup(host: Host, *, name: str, cgroups: Sequence[str], unit: str = "", ev
     for path in cgroups:
         yield _guard("remove", path, phase=Phase.CLEANUP)
     yield _guard("unlink", state_file(host, name), phase=Phase.CLEANUP)
-    if events or (unit and host.cgroup_mode != "v2"):
+    if unit and (events or host.cgroup_mode != "v2"):
         # Last of all: a guard that is in the unit itself does not survive it.
-        manager, environment = ("--user", (f"XDG_RUNTIME_DIR={os.path.dirname(host.runtime_dir)}",)) \
-            if host.manager.user else ("--system", ())
-        yield _guard("systemctl", ("systemctl", "--quiet", manager, "stop", unit), environment, events,
-                     phase=Phase.CLEANUP)
+        user = host.manager.user
+        argv = ("systemctl", "--quiet", "--user" if user else "--system", "stop", unit)
+        environment = (f"XDG_RUNTIME_DIR={os.path.dirname(host.runtime_dir)}",) if user else ()
+        yield _guard("systemctl", argv, environment, events, phase=Phase.CLEANUP)

@@ -89,7 +89,7 @@ int step_unlink(const struct step *step)
     return unlinkat(AT_FDCWD, step->args[0].text, 0) == 0 || errno == ENOENT ? 0 : errno;
 }
 
-/* Is it sure that no process is in the cgroup whose cgroup.events this is? */
+/* Whether the file, a cgroup.events, says that no process is in its cgroup. False when it cannot be read. */
 static bool is_unpopulated(const char *path)
 {
     static const char EMPTY[] = "populated 0\n";
@@ -105,10 +105,9 @@ static bool is_unpopulated(const char *path)
 }
 
 /*
- * The launcher ends the unit itself. When it is gone, systemd does so when the unit's last process ends, except that
- * cgroup v1 does not tell it, and that cgroup v2 does not tell it of a unit that never had one: systemd makes a scope
- * around an init that is dead but not yet reaped, and the kernel moves no dead process into its cgroup. Then somebody
- * else must.
+ * Stops the unit when the launcher, which does so otherwise, is gone. On cgroup v1 nothing tells systemd that the unit's
+ * last process has ended. On cgroup v2 the kernel does, unless the unit never had a living process: systemd accepts an
+ * init that is dead but not yet reaped, and the kernel does not move it into the unit's cgroup.
  */
 int step_systemctl(const struct step *step)
 {
