@@ -12,17 +12,18 @@ from .execute import Executor
 from .host import Host
 from .isolation.filesystem import wanted_places
 from .launch import Stdio
-from .process import Event, Process, arguments, is_taken, remove, step_failure
-from .records import DeviceRate
-from .report import Report
 from .spec import Spec, flag_of
 from .stdlib import TYPE_CHECKING, Lock, lru_cache, suppress
 from .steps import Plan
-from .usage import Usage, collect, kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
+
+    from .process import Event, Process
+    from .records import DeviceRate
+    from .report import Report
+    from .usage import Usage
 
 SAME = 8
 """Pairs of a Spec and a Host for which a draft is kept."""
@@ -173,6 +174,9 @@ class Sandbox:
             if cause is not None:
                 raise cause from error
             raise
+        # Not before: it takes 4 ms to load, as long as the guard and the init take meanwhile.
+        from .process import Process
+
         assert executor.guard is not None
         self._process = Process(self.spec, self.plan, executor, executor.guard, self._driver_reason,
                                 self.host.landlock_abi if self.host else None)
@@ -191,6 +195,8 @@ class Sandbox:
 
     def usage(self) -> Usage:
         """What it has used so far."""
+        from .usage import collect, kept
+
         reads = self.plan.reads
         return collect(reads, files.read_all(kept(reads)))
 
@@ -222,6 +228,8 @@ def _refusal(plan: Plan) -> Unsupported:
 
 def abandon(executor: Executor) -> StepError | None:
     """No sandbox will start: the guard removes what was made. Returns a failure of its own, which came before."""
+    from .process import arguments, is_taken, remove, step_failure
+
     if executor.guard is None:
         with suppress(SandboxError):
             executor.clean_up()

@@ -7,7 +7,6 @@ from .drivers import ASKING
 from .errors import SandboxError
 from .host import Host, here
 from .isolation.filesystem import wanted_places
-from .report import Report
 from .spec import Spec
 from .stdlib import TYPE_CHECKING
 from .steps import Plan
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import ExitStack
     from types import TracebackType
+
+    from .report import Report
 
 
 def plan(spec: Spec, *, host: Host | None = None) -> Plan:
