@@ -38,6 +38,8 @@ EMULATED = 10
 """How many times slower a VM is whose CPU is emulated: tests of many things at once do so many fewer there."""
 TOGETHER = ("-n", "2", "--dist", "loadfile")
 """Flags of pytest: two tests at once; one that is ``alone`` waits for the others (support/turns.py)."""
+WITHOUT_HYPOTHESIS = ("-p", "no:hypothesispytest")
+"""Flags of pytest: no behaviour test uses that plugin, and to load it takes an emulated CPU some seconds."""
 CORES = len(os.sched_getaffinity(0))
 
 
@@ -266,15 +268,30 @@ def _command(part: Part, tier: str, flags: list[str]) -> list[str]:
     elif in_vm:
         tier = "all"  # with KVM that takes no longer than on this machine
     python = "python3" if in_vm else sys.executable
-    pytest = ["env", f"SANDBOX_TEST_TIER={tier}", f"SANDBOX_TEST_PLACE={part.place}", f"SANDBOX_TEST_SLOWER={slower}",
-              f"SANDBOX_TEST_DRIVERS={os.environ.get('SANDBOX_TEST_DRIVERS', ','.join(PLACES[part.place]))}",
-              f"SANDBOX_MUST_WORK={os.environ.get('SANDBOX_MUST_WORK', part.must_work)}"]
-    pytest += [python, "-m", "pytest", *part.paths, "-p", "no:cacheprovider", *part.flags, *flags]
+    drivers = os.environ.get("SANDBOX_TEST_DRIVERS", ",".join(PLACES[part.place]))
+    chosen = {"SANDBOX_TEST_TIER": tier, "SANDBOX_TEST_PLACE": part.place, "SANDBOX_TEST_DRIVERS": drivers}
+    settings = chosen | {"SANDBOX_TEST_SLOWER": str(slower),
+                         "SANDBOX_MUST_WORK": os.environ.get("SANDBOX_MUST_WORK", part.must_work)}
+    paths = _files_with_tests(part, chosen) if in_vm else part.paths
+    pytest = ["env", *(f"{name}={value}" for name, value in settings.items()), python, "-m", "pytest", *paths,
+              "-p", "no:cacheprovider", *(WITHOUT_HYPOTHESIS if in_vm else ()), *part.flags, *flags]
     if not part.engine:
         return [*AS_ROOT, *pytest]
     if part.user:
         pytest = ["su", "-", part.user, "-c", f"cd {part.directory} && exec {shlex.join(pytest)}"]
     return _inside(part, "sh", "-ec", 'cd "$1"; shift; exec "$@"', "sh", part.directory, *pytest)
+
+
+def _files_with_tests(part: Part, chosen: dict[str, str]) -> list[str]:
+    """Those of a part's files that have a test to run there: to load the others takes an emulated CPU 20 s.
+
+    :param chosen: the environment that selects the tests.
+    """
+    collect = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-qq", *part.paths]
+    listed = subprocess.run(collect, cwd=ROOT, env=os.environ | chosen, stdout=subprocess.PIPE, text=True, check=False)
+    if listed.returncode != 0:
+        return [*part.paths]  # pytest says there what is wrong
+    return [line.rpartition(": ")[0] for line in listed.stdout.splitlines() if ": " in line]
 
 
 def _inside(part: Part, *argv: str) -> list[str]:

@@ -80,9 +80,7 @@ def check_report() -> Callable[[dict[str, Any]], None]:
     import jsonschema
 
     schema = json.loads(Path(package.__file__).with_name("report.schema.json").read_text())
-    kind = jsonschema.validators.validator_for(schema)
-    kind.check_schema(schema)
-    validate, known = kind(schema).validate, set[Shape]()
+    validate, known = jsonschema.validators.validator_for(schema)(schema).validate, set[Shape]()
 
     def unlike(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [row for row in rows if shape(row) not in known]

@@ -46,6 +46,10 @@ def report(tmp_path: Path, ending: Ending, **usage: Any) -> Report:
                  readings(made), driver_reason="because", done=(), unmet=())
 
 
+def test_the_schema_is_one() -> None:
+    jsonschema.validators.validator_for(SCHEMA).check_schema(SCHEMA)
+
+
 @pytest.mark.parametrize(("ending", "usage", "outcome", "code", "number", "runner"), [
     (Ending(status=0), {}, "exited", 0, None, 0),
     (Ending(status=7 << 8), {}, "exited", 7, None, 7),
