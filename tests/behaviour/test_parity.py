@@ -10,8 +10,7 @@ from support.sandbox_run import Program
 from support.warm_program import warm
 
 sandbox = warm
-# systemd takes controllers back from a cgroup that is made behind its back whenever an unrelated unit ends.
-pytestmark = [pytest.mark.matter("units"), pytest.mark.requires("systemd", "root"), pytest.mark.alone]
+pytestmark = [pytest.mark.matter("units"), pytest.mark.requires("systemd", "root")]
 
 MANAGERS = ("systemd", "service", "delegated")
 SPECS = {

@@ -10,17 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from support.selection import PLACE
-
 TURNSTILE, ROOM = (Path(__file__).parents[1], Path(__file__).parent)
 """Directories of the sources, which every worker can lock (flock(2)). A running test holds the lock ROOM, shared, or
 exclusive if it must be alone. A test that waits for ROOM holds TURNSTILE, so that no later test gets ROOM before it."""
-
-
-def is_alone(test: pytest.Item) -> bool:
-    """Whether no other test may run beside it: it is marked ``alone``, or uses the cgroupfs driver where systemd has
-    cgroup v2. There, when a unit of another test ends, systemd takes controllers from cgroups that it did not make."""
-    return test.get_closest_marker("alone") is not None or (PLACE == "vm" and "cgroupfs" in test.name)
 
 
 @contextmanager
@@ -28,7 +20,7 @@ def turn(test: pytest.Item) -> Iterator[None]:
     """Wait until ``test`` may run, and keep tests that must not run beside it waiting until the block ends."""
     with _lock(TURNSTILE) as turnstile, _lock(ROOM) as room:
         fcntl.flock(turnstile, fcntl.LOCK_EX)
-        fcntl.flock(room, fcntl.LOCK_EX if is_alone(test) else fcntl.LOCK_SH)
+        fcntl.flock(room, fcntl.LOCK_EX if test.get_closest_marker("alone") else fcntl.LOCK_SH)
         fcntl.flock(turnstile, fcntl.LOCK_UN)
         yield
 
