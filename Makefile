@@ -13,7 +13,7 @@ LINK = site=$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib
 	&& ln -sfn "$(CURDIR)/cli" $(VENV)/editable/sandbox_cli \
 	&& echo "$(CURDIR)/$(VENV)/editable" >"$$(ls "$$site"/__editable__.sandbox_runner-*.pth)"
 
-.PHONY: help demo test test-all test-host test-container test-vm test-rootless test-lab test-tools test-labels \
+.PHONY: help demo test test-all test-host test-user test-container test-vm test-rootless test-lab test-tools test-labels \
 	test-bookworm test-sid test-protections bench \
 	setup setup-test compile clean
 
@@ -22,6 +22,7 @@ help:
 	@echo 'make test    every test, each where its behaviour can differ; those that make cgroups here need root'
 	@echo 'make test-all        every test everywhere, other tools, and each protection taken away: hours without KVM'
 	@echo 'make test-host       one part, everything of it: the sources, and the behaviour suite on this machine'
+	@echo 'make test-user       what a command can reach, when a normal user of this machine runs it'
 	@echo 'make test-container  the same suite in a container with its own systemd'
 	@echo 'make test-vm         the same in a VM with systemd and cgroup v2; slow without KVM'
 	@echo 'make test-rootless   the same as a normal user of that VM'
@@ -41,15 +42,15 @@ SUITE = $(PYTHON) tests/suite.py
 
 test: setup-test
 	@.ci/packages lab
-	@$(SUITE) --tier quick host container lab rootless vm -- $(PYTEST_FLAGS)
+	@$(SUITE) --tier quick host user container lab rootless vm -- $(PYTEST_FLAGS)
 
 test-all: setup-test
 	@.ci/packages lab
-	@$(SUITE) host container rootless vm lab tools labels bookworm sid -- $(PYTEST_FLAGS)
+	@$(SUITE) host user container rootless vm lab tools labels bookworm sid -- $(PYTEST_FLAGS)
 	@.ci/as-root $(PYTHON) tests/protections.py
 
-test-host: setup-test
-	@$(SUITE) host -- $(PYTEST_FLAGS)
+test-host test-user: setup-test
+	@$(SUITE) $(@:test-%=%) -- $(PYTEST_FLAGS)
 
 test-container test-vm test-rootless test-tools test-labels test-bookworm test-sid test-lab: setup-test
 	@.ci/packages lab

@@ -33,6 +33,7 @@ NO_TESTS = 5
 REPORT = ROOT / "build" / "tests.xml"
 SANDBOX = [str(Path(sys.executable).with_name("sandbox")), "lab"]
 AS_ROOT = [str(ROOT / ".ci" / "as-root")]
+AS_USER = str(ROOT / "tests" / "as-user")
 SUITE = ("tests/behaviour", "tests/kernel")
 EMULATED = 10
 """How many times slower a VM is whose CPU is emulated: tests of many things at once do so many fewer there."""
@@ -57,7 +58,7 @@ class Part:
     :param place: one of :data:`support.selection.PLACES`.
     :param prepare: shell scripts, each run once in a lab, as root, before pytest.
     :param directory: where pytest is started.
-    :param user: who runs it inside, with a login session; empty for root.
+    :param user: who runs it, in a lab with a login session; empty for root.
     """
 
     name: str
@@ -117,6 +118,7 @@ UNITS = tuple(f"tests/behaviour/test_{name}.py" for name in ("memory", "cpu", "t
 """What another version of systemd may do differently."""
 PARTS = {part.name: part for part in (
     Part(name="host", paths=("tests/unit", "tests/test_quality.py", *SUITE)),
+    Part(name="user", place="user", user="tester", paths=("tests/behaviour",)),
     # Its / is an overlay, whose owners cannot be mapped; what tests write to must be elsewhere.
     Part(name="container", engine="container", place="container",
          flags=("--basetemp=/var/lib/sandbox-lab/tests",),
@@ -184,6 +186,7 @@ def run(parts: list[Part], tier: str, flags: list[str]) -> list[Result]:
     lanes = [lane for lane in ([part for part in parts if part.engine != "vm"],
                                [part for part in parts if part.engine == "vm"]) if lane]
     with tempfile.TemporaryDirectory(prefix="sandbox-suite-") as directory:
+        Path(directory).chmod(0o711)  # a part's user writes there, too
         suite = Suite(tier, flags, directory, single=len(lanes) == 1)
         try:
             with ThreadPoolExecutor(len(lanes)) as pool:
@@ -247,7 +250,13 @@ class Suite:
 
     def _report(self, part: Part) -> str:
         """Where pytest writes its report: in a lab that is a file of the lab."""
-        return f"{'/tmp' if part.engine else self._directory}/tests-{part.name}.xml"
+        if part.engine:
+            return f"/tmp/tests-{part.name}.xml"
+        path = Path(self._directory, f"tests-{part.name}.xml")
+        if part.user:
+            path.touch()
+            path.chmod(0o666)
+        return str(path)
 
 
 def _call(argv: list[str], output: IO[bytes] | None) -> int:
@@ -273,7 +282,8 @@ def _command(part: Part, tier: str, flags: list[str]) -> list[str]:
     settings = chosen | {"SANDBOX_TEST_SLOWER": str(slower),
                          "SANDBOX_MUST_WORK": os.environ.get("SANDBOX_MUST_WORK", part.must_work)}
     paths = _files_with_tests(part, chosen) if in_vm else part.paths
-    pytest = ["env", *(f"{name}={value}" for name, value in settings.items()), python, "-m", "pytest", *paths,
+    pytest = ["env", *(f"{name}={value}" for name, value in settings.items()),
+              *([AS_USER] if part.user and not part.engine else ()), python, "-m", "pytest", *paths,
               "-p", "no:cacheprovider", *(WITHOUT_HYPOTHESIS if in_vm else ()), *part.flags, *flags]
     if not part.engine:
         return [*AS_ROOT, *pytest]

@@ -2,8 +2,9 @@
 
 A behaviour is tested wherever it can differ, and once elsewhere. Each behaviour test says by the marker ``matter`` what
 its behaviour depends on; a test without one is an error, so that none is left out by accident. ``make test`` runs the
-selection of :data:`QUICK`, ``make test-all`` everything everywhere. The tests in tests/kernel use no driver, and
-``make test`` runs them on this machine only. ``tests/suite.py --table`` prints the result.
+selection of :data:`QUICK`, ``make test-all`` everything everywhere, except in the place ``user``: nobody can make a
+cgroup there, and its selection is the same in both. The tests in tests/kernel use no driver, and ``make test`` runs
+them on this machine only. ``tests/suite.py --table`` prints the result.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ MATTERS = {
     "units": "what systemd is told and knows: differs by driver and by systemd",
     "process": "how a run starts, gets signals and streams, and ends: differs by driver",
     "remains": "that nothing is left, however it ends: differs by cgroup version, by driver, and by who runs it",
-    "isolation": "what the command can reach: differs by kernel and by who runs it, not by driver",
+    "isolation": "what the command can reach: differs by who runs it and by kernel, not by driver",
     "program": "command line, configuration and messages: differs nowhere",
 }
 PLACES = {
@@ -26,9 +27,10 @@ PLACES = {
     "container": ("systemd", "service", "delegated"),
     "vm": ("systemd", "delegated", "service", "cgroupfs"),
     "rootless": ("systemd",),
+    "user": ("none",),
 }
 """The drivers that make cgroups in each place: this machine; systemd in a container on this kernel; a VM with systemd
-and cgroup v2; the same VM as a normal user."""
+and cgroup v2; the same VM as a normal user; this machine as a normal user, who may make no cgroup."""
 
 PLACES_IN_VM = ("vm", "rootless")
 
@@ -37,13 +39,13 @@ ALL, ONE, STARTS, NOT = "all", "one", "starts", "-"
 STARTING = ("cgroupfs", "none", "systemd", "service")
 """Not ``delegated``: inside its unit, it starts a run as ``cgroupfs`` does."""
 QUICK = {
-    "limits": {"host": ALL, "container": ALL, "vm": ALL, "rootless": ALL},
-    "enforcement": {"host": ALL, "container": ONE, "vm": ONE, "rootless": ONE},
-    "units": {"host": ALL, "container": ALL, "vm": ALL, "rootless": ALL},
-    "process": {"host": ALL, "container": STARTS, "vm": NOT, "rootless": NOT},
-    "remains": {"host": ALL, "container": ALL, "vm": ONE, "rootless": ONE},
-    "isolation": {"host": ALL, "container": NOT, "vm": NOT, "rootless": ONE},
-    "program": {"host": ALL, "container": NOT, "vm": NOT, "rootless": NOT},
+    "limits": {"host": ALL, "container": ALL, "vm": ALL, "rootless": ALL, "user": NOT},
+    "enforcement": {"host": ALL, "container": ONE, "vm": ONE, "rootless": ONE, "user": NOT},
+    "units": {"host": ALL, "container": ALL, "vm": ALL, "rootless": ALL, "user": NOT},
+    "process": {"host": ALL, "container": STARTS, "vm": NOT, "rootless": NOT, "user": NOT},
+    "remains": {"host": ALL, "container": ALL, "vm": ONE, "rootless": ONE, "user": NOT},
+    "isolation": {"host": ALL, "container": NOT, "vm": NOT, "rootless": NOT, "user": ALL},
+    "program": {"host": ALL, "container": NOT, "vm": NOT, "rootless": NOT, "user": NOT},
 }
 """By matter and place."""
 
@@ -68,9 +70,11 @@ def chosen(test: pytest.Item | pytest.Function, drivers: tuple[str, ...], *, pla
     found = (*own, *(also.args if also else ()))
     if test.get_closest_marker("once"):
         own, found = own[:1], found[:1]
-    if tier == "all":
+    if tier == "all" and place != "user":
         return found
-    extent = NOT if is_long(test, in_vm=place in PLACES_IN_VM) else QUICK[matter.args[0]][place]
+    extent = QUICK[matter.args[0]][place]
+    if tier == "quick" and is_long(test, in_vm=place in PLACES_IN_VM):
+        extent = NOT
     if extent == ALL and place != "host":
         # Without a cgroup there is nothing that differs from the host.
         found = own
