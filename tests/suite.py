@@ -98,13 +98,13 @@ for name in sandbox sandbox_cli; do
     ln -sfn /srv/tree/${name#sandbox_} /usr/local/lib/python3*/dist-packages/$name
 done
 python3 -m compileall -q /srv/tree/sandbox /srv/tree/cli /usr/local/lib/python3*/dist-packages >/dev/null
-systemctl -q mask --runtime --now systemd-tmpfiles-clean.timer  # a mount comes and goes with it
+systemctl stop systemd-tmpfiles-clean.timer  # a mount comes and goes with it
 udevadm settle; grep -q ^/dev /proc/swaps || swapon /dev/disk/by-id/virtio-swap
 """
 """In a VM. Over virtiofs each start of Python takes half as long again; a normal user would not even keep bytecode."""
 LOGIN = """mkdir -p /run/systemd/system/user@.service.d
 printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' >/run/systemd/system/user@.service.d/delegate.conf
-systemctl daemon-reload; loginctl enable-linger user; systemctl start user@1000
+loginctl enable-linger user; systemctl start user@1000
 chown -R user /srv/tree/tests
 """
 """A user manager, with all controllers: by default it has cpu, memory and pids only. pytest keeps what it makes of the
@@ -293,7 +293,8 @@ def _command(part: Part, tier: str, flags: list[str]) -> list[str]:
 
 
 def _files_with_tests(part: Part, chosen: dict[str, str]) -> list[str]:
-    """Those of a part's files that have a test to run there: to load the others takes an emulated CPU 20 s.
+    """Those of a part's files that have a test to run there: to load the others takes an emulated CPU 20 s. Those with
+    most tests come first, so that both workers of pytest-xdist end at about the same time.
 
     :param chosen: the environment that selects the tests.
     """
@@ -301,7 +302,8 @@ def _files_with_tests(part: Part, chosen: dict[str, str]) -> list[str]:
     listed = subprocess.run(collect, cwd=ROOT, env=os.environ | chosen, stdout=subprocess.PIPE, text=True, check=False)
     if listed.returncode != 0:
         return [*part.paths]  # pytest says there what is wrong
-    return [line.rpartition(": ")[0] for line in listed.stdout.splitlines() if ": " in line]
+    counts = [line.rpartition(": ") for line in listed.stdout.splitlines() if ": " in line]
+    return [file for file, *_ in sorted(counts, key=lambda count: -int(count[2]))]
 
 
 def _inside(part: Part, *argv: str) -> list[str]:
