@@ -268,7 +268,10 @@ def here(host: Host, places: tuple[str, ...], root: str = "") -> Host:
 
 
 def _place(path: str, root: str) -> Place:
-    real = os.path.realpath(root + path)
+    try:
+        real = os.path.realpath(root + path)
+    except OSError:  # a link of /proc that only its process may follow
+        return Place(path)
     kind = "directory" if os.path.isdir(real) else "file" if os.path.lexists(real) else ""
     return Place(path, kind, real.removeprefix(root))
 

@@ -128,6 +128,14 @@ def test_a_working_directory_that_is_gone(sandbox: Program, tmp_path: Path) -> N
     assert sandbox("--", "pwd", wrap=away).out == b"/\n"
 
 
+def test_a_working_directory_behind_a_link_of_proc(sandbox: Program) -> None:
+    """Only who may trace that process may even read the link."""
+    done = sandbox("--workdir", "/proc/1/cwd", "--", "pwd")
+    assert done.code == 125
+    assert "chdir /proc/1/cwd" in done.err
+    assert "Traceback" not in done.err
+
+
 @pytest.mark.requires("root")
 def test_a_user_with_a_high_id(sandbox: Program, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path.parent):
