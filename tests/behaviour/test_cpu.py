@@ -19,16 +19,16 @@ BUSY = "while :; do :; done"
 
 @pytest.mark.alone
 @pytest.mark.requires("cpus2")
-def test_two_loops_share_half_a_cpu(sandbox: Program) -> None:
-    """What they get is compared with the kernel's count of periods, not with a clock of ours. The weight leaves others
-    so little that the loops use up the quota of a period on a busy machine, too."""
-    words = ("--cpus", "0.5", "--cpu-weight", "10000", "--cpu-time", "0.5", "--stop-timeout", "0")
+def test_two_loops_share_a_fifth_of_a_cpu(sandbox: Program) -> None:
+    """What they get is compared with the kernel's count of periods, not with a clock of ours. The quota is small, and
+    the weight leaves others little, so that the loops use it up on a busy machine, too."""
+    words = ("--cpus", "0.2", "--cpu-weight", "10000", "--cpu-time", "0.5", "--stop-timeout", "0")
     done = sandbox(*words, "--", "sh", "-c", f"({BUSY}) & {BUSY}")
     assert (done.code, done.report["outcome"]) == (152, "cpu_time")
     periods, throttled = done.usage["periods"], done.usage["throttled_periods"]
     assert 5 <= throttled <= periods
-    # A period in which they were throttled gave them all of its 50 ms, and none gave more; the last one is not over.
-    assert 0.9 * 0.05 * throttled <= done.usage["cpu_time"] <= 1.1 * 0.05 * (periods + 1)
+    # A period in which they were throttled gave them all of its 20 ms, and none gave more; the last one is not over.
+    assert 0.9 * 0.02 * throttled <= done.usage["cpu_time"] <= 1.1 * 0.02 * (periods + 1)
     assert done.usage["throttled_time"] > 0
     assert any("throttled" in row["key"] for row in done.report["evidence"])
 

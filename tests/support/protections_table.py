@@ -123,7 +123,7 @@ ROWS = (
     Row("R06", "the init's wait for children that are not its own",
         (Edit(INIT, "waitpid(-1, status, WNOHANG | __WALL)", "waitpid(workload.pid, status, WNOHANG | __WALL)"),),
         ("test_inside.py::test_no_zombies",), only="none"),
-    Row("L08", "the CPU quota", unwritten("cpus"), ("test_cpu.py::test_two_loops_share_half_a_cpu",)),
+    Row("L08", "the CPU quota", unwritten("cpus"), ("test_cpu.py::test_two_loops_share_a_fifth_of_a_cpu",)),
     Row("L10", "the deadline of --timeout", (NO_DEADLINE,), ("test_time.py::test_timeout",), only="none"),
     Row("L10", "the watch over --cpu-time", (Edit(GUARD, "    watches_start(time);\n"),),
         ("test_cpu.py::test_cpu_time_of_the_tree",)),
