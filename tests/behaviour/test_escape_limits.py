@@ -37,13 +37,19 @@ for _ in range(96):
 
 @pytest.mark.parametrize("where", ["/dev/shm", "/tmp", "/var/tmp", "/run", "memfd"])
 def test_l03_files_in_memory_are_charged(sandbox: Program, where: str) -> None:
-    """Fails when the tmpfs is the host's, or is written to by somebody outside the cgroup: nobody would be charged."""
-    before = shmem()
-    done = sandbox("-m", "24m", *python(FILL), where)
-    assert done.code != 0
-    assert done.report["outcome"] == "oom" or "No space left" in done.err, (done.report["outcome"], done.err)
-    assert done.usage["memory_peak"] <= 24 * MIB
-    assert eventually(lambda: shmem() < before + 12 * MIB), "memory stays behind"
+    """Fails when the tmpfs is the host's, or is written to by somebody outside the cgroup: nobody would be charged.
+
+    What stays behind would do so each time; what a VM beside us touches (its memory is shared, too) it touches once.
+    """
+    for _ in range(5):
+        before = shmem()
+        done = sandbox("-m", "24m", *python(FILL), where)
+        assert done.code != 0
+        assert done.report["outcome"] == "oom" or "No space left" in done.err, (done.report["outcome"], done.err)
+        assert done.usage["memory_peak"] <= 24 * MIB
+        if eventually(lambda: shmem() < before + 12 * MIB, seconds=5.0):  # noqa: B023  # it is called at once
+            return
+    pytest.fail("memory stays behind")
 
 
 def test_l02_a_kill_in_a_pipeline_is_told(sandbox: Program) -> None:
