@@ -174,7 +174,7 @@ class Sandbox:
             if cause is not None:
                 raise cause from error
             raise
-        # Not before: it takes 4 ms to load, as long as the guard and the init take meanwhile.
+        # Imported only now: loading it takes 4 ms, in which the guard and the init start.
         from .process import Process
 
         assert executor.guard is not None

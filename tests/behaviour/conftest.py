@@ -14,13 +14,11 @@ import pytest
 import sandbox as package
 from support.machine import Snapshot, reap_orphans
 from support.sandbox_run import Program
-from support.selection import chosen
+from support.selection import DRIVERS, chosen
 from support.warm_program import warm_server
 
 __all__ = ["warm_server"]
 
-DRIVERS = tuple(os.environ.get("SANDBOX_TEST_DRIVERS", "cgroupfs").split(","))
-"""The drivers that make cgroups here; ``none`` is added by the tests that need no cgroup."""
 PR_SET_CHILD_SUBREAPER = 36
 
 

@@ -39,7 +39,8 @@ for _ in range(96):
 def test_l03_files_in_memory_are_charged(sandbox: Program, where: str) -> None:
     """Fails when the tmpfs is the host's, or is written to by somebody outside the cgroup: nobody would be charged.
 
-    What stays behind would do so each time; what a VM beside us touches (its memory is shared, too) it touches once.
+    Shmem counts the whole machine, and the memory of a VM that boots beside the tests is shared memory, too. So a run
+    after which Shmem has grown is repeated: memory that a sandbox leaves behind would show after each.
     """
     for _ in range(5):
         before = shmem()

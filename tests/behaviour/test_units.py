@@ -16,7 +16,7 @@ import pytest
 
 from support.machine import SLOWER, cgroup_file, eventually, holders
 from support.sandbox_run import Program, Running, names, python
-from support.selection import PLACE, PLACES
+from support.selection import DRIVERS
 from support.systemd_connections import ALTOGETHER, MESSAGE_BUS, OWN_SOCKET, PER_USER, Crowd
 from support.warm_program import warm
 
@@ -46,8 +46,6 @@ def kind(sandbox: Program) -> str:
     return "service" if sandbox.driver == "service" else "scope"
 
 
-DRIVERS = tuple(name for name in PLACES[PLACE] if name != "cgroupfs")
-"""Those that have systemd make a unit."""
 UNITS = pytest.mark.only("systemd", "service", "delegated")
 
 
@@ -185,11 +183,12 @@ def test_bad_properties(sandbox: Program, text: str) -> None:
 @pytest.mark.alone
 @pytest.mark.only("systemd")
 def test_limits_survive_reloads_and_a_reexec(sandbox: Program) -> None:
-    """Units of every driver at once: a reload takes an emulated CPU four seconds."""
+    """One test for the units of every driver, because each reload takes an emulated CPU four seconds."""
+    drivers = [name for name in DRIVERS if name != "cgroupfs"]
     count = max(1, 10 // SLOWER)
     with ExitStack() as stack:
         runs: dict[str, Running] = {}
-        for driver in DRIVERS:
+        for driver in drivers:
             kind = "service" if driver == "service" else "scope"
             for number in range(count):
                 run = stack.enter_context(sandbox.under(driver).start(
@@ -206,7 +205,7 @@ def test_limits_survive_reloads_and_a_reexec(sandbox: Program) -> None:
         assert eventually(lambda: systemctl("is-system-running").stdout.strip() in ("running", "degraded"))
         assert {shown(unit, "NeedDaemonReload")["NeedDaemonReload"] for unit in runs} == {"no"}
         done = [run.finish(b"\n") for run in runs.values()]
-    assert [one.code for one in done] == [*range(count)] * len(DRIVERS), [one.err for one in done]
+    assert [one.code for one in done] == [*range(count)] * len(drivers), [one.err for one in done]
     assert all(row["enforced"] for one in done for row in one.report["limits"])
     assert {status(unit) for unit in runs} == {NO_SUCH_UNIT}
 

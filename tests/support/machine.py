@@ -61,7 +61,7 @@ def _cgroups_below(directory: str) -> Iterator[tuple[str, str]]:
     """Parent and name of every cgroup below ``directory``, but for what is in a lab."""
     try:
         if os.stat(directory).st_nlink == 2:
-            return  # it has no directory in it: one call, where a look at its 60 files is 60
+            return  # it has no child; to list its 60 files would take longer than this one call
         names = [entry.name for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
     except OSError:  # it has gone
         return
@@ -72,7 +72,7 @@ def _cgroups_below(directory: str) -> Iterator[tuple[str, str]]:
 
 
 def cgroup_file(name: str, file: str) -> Path:
-    """The kernel file of the sandbox's cgroup, in whichever tree it is; of its own below a unit, if it has one."""
+    """The kernel file in the sandbox's cgroup, whichever tree has it; the deepest one if its unit has it, too."""
     return next(path for group in sorted(cgroups(name), key=len, reverse=True) if (path := Path(group, file)).exists())
 
 

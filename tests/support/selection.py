@@ -50,6 +50,8 @@ QUICK = {
 """By matter and place."""
 
 PLACE = os.environ.get("SANDBOX_TEST_PLACE", "host")
+DRIVERS = tuple(os.environ.get("SANDBOX_TEST_DRIVERS", "cgroupfs").split(","))
+"""The drivers that make cgroups here; ``none`` is added by the tests that need no cgroup."""
 TIER = os.environ.get("SANDBOX_TEST_TIER", "all")
 """``quick`` or ``all``."""
 
