@@ -75,14 +75,13 @@ class Link:
         if not self.private:
             try:
                 self.ask(DBUS, DBUS_ROOT, DBUS, "Hello")
+                for member in ("JobRemoved", "UnitRemoved"):
+                    self._tell_bus("AddMatch", f"type='signal',sender='{SYSTEMD}',path='{ROOT}',member='{member}'")
+                # Without a subscriber the manager broadcasts nothing. Its answer is waited for: a bus that we were the
+                # first to use is joined by systemd only now, and loses what was sent to it before.
+                self.manager("Subscribe")
             except Refused as error:
                 raise ConnectionRefusedError(str(error)) from None
-            for member in ("JobRemoved", "UnitRemoved"):
-                self._tell_bus("AddMatch", f"type='signal',sender='{SYSTEMD}',path='{ROOT}',member='{member}'")
-            # Without a subscriber the manager broadcasts nothing.
-            self.send(SYSTEMD, ROOT, MANAGER, "Subscribe", reply=False)
-            if not self.ask(DBUS, DBUS_ROOT, DBUS, "NameHasOwner", "s", (SYSTEMD,))[0]:
-                raise ConnectionRefusedError("systemd is not on this bus (SIGUSR1 has it come back)")
 
     def _tell_bus(self, member: str, *body: str) -> None:
         """Messages are handled in order: no answer has to be waited for."""
@@ -108,7 +107,7 @@ class Link:
         if answer.kind == dbus.METHOD_RETURN:
             return answer.body
         if answer.error in ABSENT and not self.private:
-            raise ConnectionResetError(f"systemd left the bus: {answer.error}")
+            raise ConnectionResetError(f"systemd is not on this bus: {answer.error} (SIGUSR1 has it come back)")
         raise Refused(answer.error, str(answer.body[0]) if answer.body else "")
 
     def manager(self, method: str, signature: str = "", *body: object) -> tuple[Any, ...]:

@@ -277,6 +277,7 @@ def test_a_full_bus_changes_nothing(sandbox: Program, kind: str) -> None:
 @pytest.mark.long
 @UNITS
 @pytest.mark.once
+@pytest.mark.timeout(600)  # each connection takes systemd longer than the one before, 10 to 30 ms
 @pytest.mark.requires("root")
 def test_a_full_socket_of_systemd_leaves_the_message_bus(sandbox: Program, kind: str) -> None:
     if SLOWER > 1:

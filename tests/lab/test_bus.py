@@ -204,6 +204,19 @@ def test_starting_while_systemd_is_at_it(lab: Lab, word: str, private: bool) -> 
         """, private=private)
 
 
+def test_the_first_user_of_a_message_bus(lab: Lab) -> None:
+    """It starts the bus, which systemd joins a moment later: both signals come, no matter who is there first."""
+    inside(lab, """
+        for number in range(20):
+            for word in ("stop", "reset-failed"):  # the latter forgets how often it was started
+                subprocess.run(["nsenter", "-t", "1", "-m", "systemctl", word, "dbus.service"], check=True)
+            with Bus.open() as bus, sleeper() as process:
+                assert not bus._link.private
+                bus.start(f"first-{number}.scope", around(process))
+                bus.stop(f"first-{number}.scope")
+        """, private=False)
+
+
 def test_two_threads_share_a_connection(lab: Lab) -> None:
     inside(lab, """
         errors = []
