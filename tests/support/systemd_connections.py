@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import resource
 import socket
+import subprocess
 from contextlib import ExitStack
 
 from jeepney import DBusAddress, new_method_call  # type: ignore[import-untyped]
+
+from support.machine import eventually
 
 RUN = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "/nonexistent")
 OWN_SOCKET = f"{RUN}/systemd/private"
@@ -21,7 +24,8 @@ HELLO = new_method_call(DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DB
 
 
 class Crowd:
-    """Connections of ours. Leaving the ``with`` block closes them all."""
+    """Connections of ours. Leaving the ``with`` block closes them all, and waits until systemd has seen to it: each
+    takes it some milliseconds, and until then it takes no other."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -34,6 +38,7 @@ class Crowd:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+        assert eventually(_systemd_answers, seconds=300)
 
     def join(self, path: str, number: int) -> int:
         """Connect ``number`` times, or until that is refused; how often it was not."""
@@ -57,3 +62,10 @@ class Crowd:
             return True
         except ConnectionError:
             return False
+
+
+def _systemd_answers() -> bool:
+    """By its own socket, as systemctl is used."""
+    manager = "--system" if os.geteuid() == 0 else "--user"
+    return subprocess.run(["systemctl", manager, "show", "--property=Version"], capture_output=True,
+                          check=False).returncode == 0
