@@ -103,9 +103,9 @@ def _run(lab: Lab, name: str, text: str, *, runtime: str = "crun") -> str:
     if name == "docker":
         return _piped(lab, text.replace("\n    IMAGE ", "\n    shell "))
     if name == "unit":
-        text += "StandardOutput=truncate:/tmp/out\n"
+        text += "StandardOutput=truncate:/run/exported.out\n"
         return lab.sh(f"cat >/run/systemd/system/exported.service <<'END'\n{text}END\n"
-                      "systemctl daemon-reload; systemctl start --wait exported; cat /tmp/out")
+                      "systemctl daemon-reload; systemctl start --wait exported; cat /run/exported.out")
     assert name == "oci"
     # Root inside is another id outside, and makes the places for mounts.
     return _piped(lab, f"rm -rf /tmp/oci; mkdir -p /tmp/oci/rootfs; chown {BASE}:{BASE} /tmp/oci/rootfs; "
