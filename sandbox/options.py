@@ -187,6 +187,8 @@ TABLE: tuple[Option, ...] = (
     Option("memory_swappiness", partial(_count, low=0, high=100, example="10"), "N", "0 to 100 (cgroup v1)",
            "Memory"),
     Option("oom_group", None, "", "when the kernel kills for memory, kill all of it", "Memory"),
+    Option("oom_score_adj", partial(units.parse_signed, low=-1000, high=1000, example="500"), "N",
+           "-1000 to 1000: how readily the kernel kills it for memory (0)", "Memory"),
     Option("hugetlb", values.parse_hugetlb, "SIZE:LIMIT", "most huge pages of a size: 2M:64M", "Memory",
            repeatable=True),
     Option("pids_limit", partial(units.parse_limit, high=MAX_TASKS), "N", "most processes and threads", "Tasks"),

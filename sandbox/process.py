@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from errno import E2BIG, EBUSY, EEXIST, EINVAL, ELOOP, ENOSYS, EROFS, EXDEV
+from errno import E2BIG, EACCES, EBUSY, EEXIST, EINVAL, ELOOP, ENOSYS, EROFS, EXDEV
 
 from .cgroup import files
 from .cgroup.group import Cgroup
@@ -314,6 +314,9 @@ def step_failure(plan: Plan, record: Record) -> StepError:
         said = " ".join(record.words[3:])
         return kind(f"--user: step {number} {step.op}" + (f": {said}" if said else ""), errno=errno, number=number,
                     hint="newuidmap may map what subuid(5) says, and nothing under no_new_privs" if said else "")
+    if step.op == "oom_score_adj" and errno == EACCES:
+        return kind(f"--oom-score-adj {step.args[0]}: it may not be lowered here", errno=errno, number=number,
+                    hint="only root with CAP_SYS_RESOURCE may, see capsh --print")
     if step.op == "claim" and errno == EEXIST:
         hint = f"a sandbox named {plan.name} is running; choose another --name"
     elif step.op == "in_cgroup" and errno == EXDEV:

@@ -48,7 +48,7 @@ def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequen
     :param labels: what became of each label.
     :param landlock_abi: as the Host has it.
     """
-    code, number = _status(ending)
+    code, number = _status(ending, usage)
     outcome = _outcome(ending, usage, code, number)
     errno, exit_code = _exec_failure(ending)
     failed = {one.realises for one in unmet}
@@ -63,25 +63,29 @@ def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequen
         landlock_abi=landlock_abi, spec=spec, plan=plan)
 
 
-def _status(ending: Ending) -> tuple[int | None, int | None]:
+def _status(ending: Ending, usage: Usage) -> tuple[int | None, int | None]:
     """Exit code and signal of the workload."""
     if ending.status is None:
-        return None, None
+        # The kernel chose the init, and with pid 1 every process of its pid namespace dies (pid_namespaces(7)).
+        init_was_chosen = usage.oom_kill and not (ending.lost or ending.reason or ending.exec_error)
+        return None, int(signal.SIGKILL) if init_was_chosen else None
     if os.WIFSIGNALED(ending.status):
         return None, os.WTERMSIG(ending.status)
     return os.WEXITSTATUS(ending.status), None
 
 
 def _outcome(ending: Ending, usage: Usage, code: int | None, number: int | None) -> Outcome:
-    if ending.exec_error or (ending.status is None and not ending.reason):
+    if ending.exec_error or ending.lost:
         return Outcome.FAILED
     if ending.reason in TIME_LIMITS:
         return Outcome(ending.reason)
     if ending.reason:
         return Outcome.KILLED
-    # A shell passes its child's SIGKILL on as 137. Without a counter that moved it is never called an OOM.
-    if usage.oom_kill and (number == signal.SIGKILL or code == 128 + signal.SIGKILL):
+    # Only of what the kernel killed itself: a shell that goes on, and exits with 137, has ended by itself.
+    if usage.oom_kill and number == signal.SIGKILL:
         return Outcome.OOM
+    if number is None and code is None:
+        return Outcome.FAILED
     return Outcome.EXITED if number is None else Outcome.SIGNALED
 
 
@@ -126,9 +130,15 @@ def _why_oom(plan: Plan, usage: Usage, readings: Sequence[Reading]) -> str:
     for limit, reading in zip(plan.limits, readings, strict=True):
         if limit.knob == "memory" and reading.binding not in ("", limit.files[-1]):
             return f"the memory limit in {reading.binding} was hit and {said}"
-        if limit.knob == "memory" and usage.memory_failures:
+        if limit.knob == "memory" and (usage.memory_failures or _is_full(usage.memory_peak, limit)):
             return f"its memory limit of {limit.applied} bytes was hit and {said}"
     return f"{said}, but not because of a limit of this sandbox"
+
+
+def _is_full(peak: int | None, limit: Limit) -> bool:
+    """The memory limit was reached. On cgroup v1, Linux 6.18 counts no failure when the limit of memory plus swap,
+    which it checks first, is the same."""
+    return peak is not None and isinstance(limit.value, int) and peak >= limit.value
 
 
 def _why_exec(command: str, errno: int, path: str, exists: bool) -> str:
@@ -140,7 +150,7 @@ def _why_exec(command: str, errno: int, path: str, exists: bool) -> str:
 def _evidence(reads: Sequence[Read], usage: Usage) -> list[Evidence]:
     """The counters that say what a limit did: they are given whenever they moved."""
     found = []
-    for figure in ("oom_kill", "memory_failures", "pids_failures", "throttled_periods"):
+    for figure in ("oom_kill", "memory_failures", "swap_failures", "pids_failures", "throttled_periods"):
         value = getattr(usage, figure)
         read = next((one for one in reads if one.figure == figure), None)
         if value and read is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from ..errors import Unsupported
 from ..host import Host
 from ..isolation import capabilities, filesystem, landlock, mounts, namespaces, seccomp
 from ..spec import Spec
@@ -21,6 +22,12 @@ STREAMS = "{streams}"
 """Late value: which of 0, 1 and 2 are the workload's own."""
 UNIT = "unit "
 """How a line of a state file begins that names no cgroup but a unit."""
+
+NEVER_A_VICTIM = -1000
+"""The oom_score_adj with which the kernel never chooses a process (proc_pid_oom_score_adj(5)). Only root may set it."""
+VICTIM_FIRST = 300
+"""The oom_score_adj of a command whose cgroup has the init in it, where that cannot be spared: more than what a login
+(0) and a service of a user's systemd (200) start with."""
 
 RLIMIT_CORE = 4
 """The same on every architecture (<asm-generic/resource.h>): to load the module resource for it costs half a ms."""
@@ -100,6 +107,8 @@ def _guarded(host: Host, name: str, claimed: Sequence[str], start: Sequence[Step
     yield Step(op="makedirs", args=(host.runtime_dir,), phase=Phase.SPAWN)
     yield from start or (Step(op="spawn", args=("sandbox-init",), phase=Phase.SPAWN),)
     yield _guard("launcher", LAUNCHER, 0 if start else 1)
+    if host.uid == 0:
+        yield _guard("spare", NEVER_A_VICTIM)
     yield _guard("claim", state_file(host, name), "".join(f"{line}\n" for line in claimed))
 
 
@@ -121,8 +130,13 @@ def enter(spec: Spec, host: Host) -> Iterator[Step]:
     yield from filesystem.enter(spec, host)
 
 
-def become(spec: Spec, host: Host) -> Iterator[Step]:
-    """From the forked child, which is in its cgroup by now, to the workload."""
+def become(spec: Spec, host: Host, *, beside_init: bool = False) -> Iterator[Step]:
+    """From the forked child, which is in its cgroup by now, to the workload.
+
+    :param beside_init: the init is in that cgroup, too: when it is out of memory, the kernel may choose either.
+    :raises Unsupported: the OOM score is lower than this user may set it.
+    """
+    yield from _oom_score_adj(spec, host, beside_init)
     yield from namespaces.settle(spec, host)
     if not any(item.name == "core" for item in spec.limits.ulimit):
         # A core would end up in a directory of the host's, or in a pipe to a program that runs there.
@@ -142,6 +156,17 @@ def become(spec: Spec, host: Host) -> Iterator[Step]:
     yield _workload("close_fds", 3)
     yield _workload("execve", candidates(spec), spec.argv, tuple(f"{key}={value}" for key, value in spec.env),
                     realises="argv")
+
+
+def _oom_score_adj(spec: Spec, host: Host, beside_init: bool) -> Iterator[Step]:
+    """Never inherited: with a caller's -1000 a memory limit would never end the command."""
+    wanted = spec.oom_score_adj
+    if wanted is not None and wanted < 0 and host.uid:
+        raise Unsupported(f"--oom-score-adj {wanted}: only root may go below 0", hint="run it as root")
+    if wanted is None:
+        yield _workload("oom_score_adj", 0, VICTIM_FIRST if beside_init else 0, 0)
+    else:
+        yield _workload("oom_score_adj", wanted, wanted, 1, realises="oom_score_adj")
 
 
 def notes(spec: Spec, host: Host) -> tuple[str, ...]:

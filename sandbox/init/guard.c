@@ -90,6 +90,15 @@ int step_stop(const struct step *step)
     return 0;
 }
 
+/* For the init as well, which inherits it. Root in a container may have no right to lower it (CAP_SYS_RESOURCE). */
+int step_spare(const struct step *step)
+{
+    int error = set_oom_score_adj(step->args[0].number);
+
+    spared = error == 0;
+    return error == EACCES ? 0 : error;
+}
+
 int step_deadline(const struct step *step)
 {
     int64_t timeout = step->args[0].number;

@@ -135,6 +135,9 @@ def _exec_words(step: Step) -> list[str]:
     if step.op == "new_id_map":
         assert isinstance(step.args[0], tuple)
         return ["--map-auto", *["--map-root-user"] * (step.args[0][4] == "1")]  # who 0 is outside
+    if step.op == "oom_score_adj":
+        score, _, asked = step.args
+        return [f"choom -n {score} --"] if asked else []
     if step.op == "rlimit":
         import resource
 

@@ -161,6 +161,8 @@ def _process(values: Values) -> Iterator[Entry | Lost]:
     core = () if isolation.has_core_limit(spec) else (Ulimit("core", 0, 0),)
     yield "rlimits", [{"type": f"RLIMIT_{rlimit(item)}", "soft": INFINITY if item.soft is None else item.soft,
                        "hard": INFINITY if item.hard is None else item.hard} for item in (*core, *spec.limits.ulimit)]
+    if spec.oom_score_adj is not None:
+        yield "oomScoreAdj", spec.oom_score_adj
     yield from mangled(spec, "JSON")
 
 

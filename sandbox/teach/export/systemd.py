@@ -74,7 +74,8 @@ def _in_scope(values: Values) -> Iterator[str | Lost]:
     yield Lost("A scope has the caller's environment; env(1) in front of the command replaces it.")
     yield isolation_unit.scope(spec)
     yield from (Lost(f"The value of {name} is not printed: it is taken from your shell.") for name in hidden)
-    yield "-- " + " ".join(["prlimit", *rlimits, "env -i",
+    score = [] if spec.oom_score_adj is None else [f"choom -n {spec.oom_score_adj} --"]
+    yield "-- " + " ".join([*score, "prlimit", *rlimits, "env -i",
                             *(f"{name}={shell_word(value)}" for name, value in shown),
                             *(f'{name}="${name}"' for name in hidden)])
     yield " ".join(map(shell_word, spec.argv))
@@ -222,6 +223,8 @@ def _process(values: Values, *, scope: bool) -> Iterator[Setting]:
         return
     for item in spec.limits.ulimit:
         yield f"Limit{rlimit(item)}", f"{bound(item.soft, 'infinity')}:{bound(item.hard, 'infinity')}"
+    if spec.oom_score_adj is not None:
+        yield "OOMScoreAdjust", str(spec.oom_score_adj)
     if spec.user is not None and (groups := [str(one) for one in spec.user.groups if one != spec.user.gid]):
         yield "SupplementaryGroups", " ".join(groups)
 
