@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from errno import E2BIG, EACCES, EBUSY, EEXIST, EINVAL, ELOOP, ENOSYS, EROFS, EXDEV
+from errno import E2BIG, EACCES, EBUSY, EEXIST, EINVAL, ELOOP, ENOSYS, EPERM, EROFS, EXDEV
 
 from .cgroup import files
 from .cgroup.group import Cgroup
@@ -37,6 +37,14 @@ HINTS = {
     ENOSYS: "Linux 5.12 or newer is needed",
 }
 """What a failed step of :data:`MOUNTS` is most likely about."""
+
+
+NOT_ALLOWED = {
+    "nice": ("--nice {}", "root with CAP_SYS_NICE, or who is allowed so much by RLIMIT_NICE,"),
+    "ionice": ("--ionice realtime:{}", "root with CAP_SYS_NICE or CAP_SYS_ADMIN"),
+    "oom_score_adj": ("--oom-score-adj {}", "root with CAP_SYS_RESOURCE"),
+}
+"""Flags of which the kernel lets some values be set by few only, and by whom."""
 
 
 class Event(NamedTuple):
@@ -314,9 +322,10 @@ def step_failure(plan: Plan, record: Record) -> StepError:
         said = " ".join(record.words[3:])
         return kind(f"--user: step {number} {step.op}" + (f": {said}" if said else ""), errno=errno, number=number,
                     hint="newuidmap may map what subuid(5) says, and nothing under no_new_privs" if said else "")
-    if step.op == "oom_score_adj" and errno == EACCES:
-        return kind(f"--oom-score-adj {step.args[0]}: it may not be lowered here", errno=errno, number=number,
-                    hint="only root with CAP_SYS_RESOURCE may, see capsh --print")
+    if step.op in NOT_ALLOWED and errno in (EACCES, EPERM):
+        flag, who = NOT_ALLOWED[step.op]
+        return kind(f"{flag.format(step.args[0])}: this user may not", errno=errno, number=number,
+                    hint=f"only {who} may")
     if step.op == "claim" and errno == EEXIST:
         hint = f"a sandbox named {plan.name} is running; choose another --name"
     elif step.op == "in_cgroup" and errno == EXDEV:

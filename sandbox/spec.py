@@ -123,6 +123,8 @@ class Spec:
     :param stop_signal: what a soft stop sends.
     :param stop_timeout: seconds from the soft stop to the hard kill.
     :param oom_score_adj: -1000 to 1000, how readily the kernel kills it for memory; None for 0.
+    :param nice: -20 to 19, its share of a CPU among processes of one cgroup; None for the caller's.
+    :param ionice: ``realtime:LEVEL``, ``best-effort:LEVEL`` or ``idle``; empty for the caller's.
     :param network: ``none`` for the loopback device alone, ``host`` to share the host's, ``veth`` for one of its own.
     :param publish: ports of the host that lead inside.
     :param net_rate: bandwidth of that device, each way.
@@ -164,6 +166,8 @@ class Spec:
     stop_signal: int = int(signal.SIGTERM)
     stop_timeout: float = 1.5
     oom_score_adj: int | None = None
+    nice: int | None = None
+    ionice: str = ""
     network: str = "none"
     publish: tuple[Publish, ...] = ()
     net_rate: NetRate | None = None

@@ -166,6 +166,18 @@ def parse_choice(text: str, flag: str, *, words: tuple[str, ...]) -> str:
     return text
 
 
+def parse_ionice(text: str, flag: str) -> str:
+    """``idle``, or ``best-effort`` or ``realtime`` with a level from 0, the highest, to 7: ``best-effort:7``.
+
+    :raises SpecError: it is none of these.
+    """
+    kind, colon, level = text.partition(":")
+    known = not colon if kind == "idle" else kind in ("best-effort", "realtime")
+    if not known or (colon and level not in tuple("01234567")):
+        raise units.refuse(text, flag, "is not an I/O priority, with a level from 0 to 7", "best-effort:7")
+    return kind if kind == "idle" else f"{kind}:{level or 4}"
+
+
 def parse_joined(text: str, flag: str) -> Joined:
     """``TYPE:PATH``, such as ``net:/run/netns/blue``.
 

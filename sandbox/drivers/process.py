@@ -25,6 +25,8 @@ UNIT = "unit "
 
 NEVER_A_VICTIM = -1000
 """The oom_score_adj with which the kernel never chooses a process (proc_pid_oom_score_adj(5)). Only root may set it."""
+IO_CLASSES = ("none", "realtime", "best-effort", "idle")
+"""By the kernel's number of each (ioprio_set(2))."""
 VICTIM_FIRST = 300
 """The oom_score_adj of a command whose cgroup has the init in it, where that cannot be spared: more than what a login
 (0) and a service of a user's systemd (200) start with."""
@@ -107,6 +109,7 @@ def _guarded(host: Host, name: str, claimed: Sequence[str], start: Sequence[Step
     yield Step(op="makedirs", args=(host.runtime_dir,), phase=Phase.SPAWN)
     yield from start or (Step(op="spawn", args=("sandbox-init",), phase=Phase.SPAWN),)
     yield _guard("launcher", LAUNCHER, 0 if start else 1)
+    yield _guard("no_real_time")
     if host.uid == 0:
         yield _guard("spare", NEVER_A_VICTIM)
     yield _guard("claim", state_file(host, name), "".join(f"{line}\n" for line in claimed))
@@ -137,6 +140,11 @@ def become(spec: Spec, host: Host, *, beside_init: bool = False) -> Iterator[Ste
     :raises Unsupported: the OOM score is lower than this user may set it.
     """
     yield from _oom_score_adj(spec, host, beside_init)
+    if spec.nice is not None:
+        yield _workload("nice", spec.nice, realises="nice")
+    if spec.ionice:
+        kind, _, level = spec.ionice.partition(":")
+        yield _workload("ionice", int(level or 0), IO_CLASSES.index(kind), realises="ionice")
     yield from namespaces.settle(spec, host)
     if not any(item.name == "core" for item in spec.limits.ulimit):
         # A core would end up in a directory of the host's, or in a pipe to a program that runs there.

@@ -8,10 +8,12 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -97,6 +99,21 @@ int step_spare(const struct step *step)
 
     spared = error == 0;
     return error == EACCES ? 0 : error;
+}
+
+/*
+ * Neither a quota nor a weight holds for a real-time policy, and a cgroup of v1 may take no such process (sched(7)). Left
+ * are SCHED_BATCH and SCHED_IDLE, which take less.
+ */
+int step_no_real_time(const struct step *step)
+{
+    const struct sched_param none = {0};
+    long policy = syscall(SYS_sched_getscheduler, 0L) & ~(long)SCHED_RESET_ON_FORK;
+
+    (void)step;
+    if (policy != SCHED_FIFO && policy != SCHED_RR)
+        return 0;
+    return syscall(SYS_sched_setscheduler, 0L, (long)SCHED_OTHER, &none) < 0 ? errno : 0;
 }
 
 int step_deadline(const struct step *step)

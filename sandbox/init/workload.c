@@ -5,7 +5,6 @@
 #include <linux/close_range.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -68,21 +67,6 @@ int step_rlimit(const struct step *step)
     struct rlimit limit = {(rlim_t)args[1].number, (rlim_t)args[2].number};
 
     return outcome(prlimit(0, (__rlimit_resource_t)args[0].number, &limit, NULL));
-}
-
-/*
- * Not everybody may lower it: what was not asked for is then left as it was inherited, which is higher. The file belongs
- * to root of the machine, not to us, unless we are dumpable.
- */
-int step_oom_score_adj(const struct step *step)
-{
-    const union arg *args = step->args;
-
-    prctl(PR_SET_DUMPABLE, 1);
-    int error = set_oom_score_adj(args[spared ? 0 : 1].number);
-
-    prctl(PR_SET_DUMPABLE, 0);
-    return error == EACCES && args[2].number == 0 ? 0 : error;
 }
 
 /* By system call: glibc's wrappers make every thread do it, and there is one only. */

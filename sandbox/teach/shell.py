@@ -138,6 +138,10 @@ def _exec_words(step: Step) -> list[str]:
     if step.op == "oom_score_adj":
         score, _, asked = step.args
         return [f"choom -n {score} --"] if asked else []
+    if step.op == "nice":
+        return [f"nice -n {step.args[0]}"]
+    if step.op == "ionice":
+        return [f"ionice -c {step.args[1]} -n {step.args[0]}"]
     if step.op == "rlimit":
         import resource
 

@@ -36,3 +36,16 @@ def test_the_oom_score() -> None:
     assert json.loads(text["oci"])["process"]["oomScoreAdj"] == 500
     assert "choom -n 500 -- " in text["sh"]
     assert any("--oom-score-adj" in sentence for sentence in made("k8s", oom_score_adj=500).lost)
+
+
+def test_nice_and_ionice() -> None:
+    wishes = {"nice": 7, "ionice": "best-effort:6"}
+    assert " nice -n 7 ionice -c best-effort -n 6 prlimit" in made("systemd-run", **wishes).text
+    assert "Nice=7\nIOSchedulingClass=best-effort\nIOSchedulingPriority=6\n" in made("unit", **wishes).text
+    process = json.loads(made("oci", **wishes).text)["process"]
+    assert process["scheduler"] == {"policy": "SCHED_OTHER", "nice": 7}
+    assert process["ioPriority"] == {"class": "IOPRIO_CLASS_BE", "priority": 6}
+    assert "nice -n 7 ionice -c 2 -n 6 " in made("sh", **wishes).text
+    for tool in ("docker", "podman", "k8s"):
+        assert any("--nice" in sentence for sentence in made(tool, **wishes).lost)
+        assert any("--ionice" in sentence for sentence in made(tool, **wishes).lost)

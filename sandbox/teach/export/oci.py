@@ -31,6 +31,7 @@ from .values import (
 
 VERSION = "1.0.2"
 INFINITY = 2**64 - 1
+IO_CLASSES = {"realtime": "IOPRIO_CLASS_RT", "best-effort": "IOPRIO_CLASS_BE", "idle": "IOPRIO_CLASS_IDLE"}
 UNIFIED = ("cpu_weight", "cpu_idle", "cpu_burst", "memory_high", "memory_min", "oom_group", "io_weight",
            "blkio_weight_device", "cgroup_conf")
 """Limits that go into the map of raw cgroup v2 files, after all others."""
@@ -163,6 +164,11 @@ def _process(values: Values) -> Iterator[Entry | Lost]:
                        "hard": INFINITY if item.hard is None else item.hard} for item in (*core, *spec.limits.ulimit)]
     if spec.oom_score_adj is not None:
         yield "oomScoreAdj", spec.oom_score_adj
+    if spec.nice is not None:
+        yield "scheduler", {"policy": "SCHED_OTHER", "nice": spec.nice}
+    if spec.ionice:
+        kind, _, level = spec.ionice.partition(":")
+        yield "ioPriority", {"class": IO_CLASSES[kind], "priority": int(level or 0)}
     yield from mangled(spec, "JSON")
 
 

@@ -20,7 +20,7 @@ from ...units import show_seconds
 from ...wishes import DEFAULT_PERIOD, Wish
 from . import isolation, isolation_unit
 from .quoting import shell_lines, shell_word, unit_word
-from .values import Lost, Values, as_utf8, bound, environment, file_text, flag, mangled, rlimit, sort
+from .values import Lost, Values, as_utf8, bound, environment, file_text, flag, mangled, rlimit, sort, standing
 
 Setting = tuple[str, str]
 NEWEST = 999
@@ -74,8 +74,7 @@ def _in_scope(values: Values) -> Iterator[str | Lost]:
     yield Lost("A scope has the caller's environment; env(1) in front of the command replaces it.")
     yield isolation_unit.scope(spec)
     yield from (Lost(f"The value of {name} is not printed: it is taken from your shell.") for name in hidden)
-    score = [] if spec.oom_score_adj is None else [f"choom -n {spec.oom_score_adj} --"]
-    yield "-- " + " ".join([*score, "prlimit", *rlimits, "env -i",
+    yield "-- " + " ".join([*standing(spec), "prlimit", *rlimits, "env -i",
                             *(f"{name}={shell_word(value)}" for name, value in shown),
                             *(f'{name}="${name}"' for name in hidden)])
     yield " ".join(map(shell_word, spec.argv))
@@ -225,6 +224,12 @@ def _process(values: Values, *, scope: bool) -> Iterator[Setting]:
         yield f"Limit{rlimit(item)}", f"{bound(item.soft, 'infinity')}:{bound(item.hard, 'infinity')}"
     if spec.oom_score_adj is not None:
         yield "OOMScoreAdjust", str(spec.oom_score_adj)
+    if spec.nice is not None:
+        yield "Nice", str(spec.nice)
+    if spec.ionice:
+        kind, _, level = spec.ionice.partition(":")
+        yield "IOSchedulingClass", kind
+        yield from [("IOSchedulingPriority", level)] if level else []
     if spec.user is not None and (groups := [str(one) for one in spec.user.groups if one != spec.user.gid]):
         yield "SupplementaryGroups", " ".join(groups)
 

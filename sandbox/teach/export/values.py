@@ -146,6 +146,14 @@ def mangled(spec: Spec, carrier: str) -> list[Lost]:
     return [Lost(f"{carrier} holds only UTF-8: other bytes of the command are replaced by U+FFFD.")]
 
 
+def standing(spec: Spec) -> list[str]:
+    """Programs in front of the command that give it its standing among others."""
+    kind, _, level = spec.ionice.partition(":")
+    return [*([] if spec.oom_score_adj is None else [f"choom -n {spec.oom_score_adj} --"]),
+            *([] if spec.nice is None else [f"nice -n {spec.nice}"]),
+            *([f"ionice -c {kind}" + (f" -n {level}" if level else "")] if kind else [])]
+
+
 def rlimit(item: Ulimit) -> str:
     """``NOFILE``, which the C library also calls ``OFILE``."""
     return "NOFILE" if item.name == "ofile" else item.name.upper()
