@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .isolation.label import Labels
     from .isolation.refusals import Refusals
+    from .oom import Kills
 
 RUSAGE = ("cpu_user", "cpu_system", "max_rss", "page_faults", "major_page_faults", "context_switches", "preemptions")
 """Figures that the init's own getrusage(2) of its dead children fills where no cgroup has them."""
@@ -253,9 +254,17 @@ class Process:
             usage.wall_time = self._exited - self._started
         if self._rusage:
             _fill_from_rusage(usage, self._rusage)
-        self._report = judge(self._spec, plan, self._ending, usage, readings, driver_reason=self._driver_reason,
+        log = self._kernel_log(usage) if usage.oom_kill else None
+        self._report = judge(self._spec, plan, self._ending, usage, readings, log, driver_reason=self._driver_reason,
                              done=self._executor.done, unmet=self._unmet(), refused=self._refused(),
                              labels=self._labels.reports() if self._labels else (), landlock_abi=self._landlock_abi)
+
+    def _kernel_log(self, usage: Usage) -> Kills | None:
+        """What the kernel's log says of those that were killed for memory."""
+        from .oom import kills
+
+        read = next(read for read in self._plan.reads if read.figure == "oom_kill")
+        return kills(os.path.dirname(read.file), usage.oom_kill or 0, self.pid)
 
     def _unmet(self) -> list[Unmet]:
         """What could not be set, and the labels that do not bind."""

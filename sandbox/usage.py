@@ -45,6 +45,7 @@ class Usage:
     :param pids_peak: most tasks at once.
     :param pids_failures: forks that the task limit refused.
     :param oom_kill: processes that the kernel killed for memory.
+    :param oom: times its own memory limit left nothing but to kill (cgroup v2).
     :param memory_failures: times the memory limit was hit.
     :param swap_failures: times the limit of swap was hit (cgroup v2).
     :param io: per disk.
@@ -72,6 +73,7 @@ class Usage:
     pids_peak: int | None = None
     pids_failures: int | None = None
     oom_kill: int | None = None
+    oom: int | None = None
     memory_failures: int | None = None
     swap_failures: int | None = None
     io: list[DiskUsage] = field(default_factory=list)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 TOGETHER = {"cpu_burst": "cpus", "swap_max": "memory"}
 """A file-only knob that is of no use, or refused, in another cgroup than the one with the second knob. cgroup v2's
 ``memory.swap.max`` has a property and is never file-only."""
-COUNTED_WITH = {"memory_failures": "memory", "swap_failures": "swap_max", "pids_failures": "pids_limit",
-                "periods": "cpus", "throttled_periods": "cpus", "throttled_time": "cpus"}
+COUNTED_WITH = {"memory_failures": "memory", "oom": "memory", "swap_failures": "swap_max",
+                "pids_failures": "pids_limit", "periods": "cpus", "throttled_periods": "cpus", "throttled_time": "cpus"}
 """Figures that are counted in the cgroup that has the limit, not in the one that has the processes."""
 HOLDERS = {"scope": 1, "service": 2}
 """How many processes of ours are in the unit: the init, and in a service the guard too."""
