@@ -21,6 +21,7 @@ from .records import (
     DeviceRate,
     FileValue,
     Hugetlb,
+    IoPriority,
     Joined,
     NetRate,
     Percent,
@@ -121,7 +122,7 @@ class Option(NamedTuple):
 def _text(value: object, flag: str) -> str:
     """A Python value as it would be typed."""
     match value:
-        case str() | Percent():
+        case str() | Percent() | IoPriority():
             return str(value)
         case bool() | None:
             raise SpecError(f"{flag}: {value!r} is not a value", field=flag[2:].replace("-", "_"))

@@ -41,11 +41,11 @@ HINTS = {
 
 
 NOT_ALLOWED = {
-    "nice": ("--nice {}", "root with CAP_SYS_NICE, or who is allowed so much by RLIMIT_NICE,"),
-    "ionice": ("--ionice realtime:{}", "root with CAP_SYS_NICE or CAP_SYS_ADMIN"),
-    "oom_score_adj": ("--oom-score-adj {}", "root with CAP_SYS_RESOURCE"),
+    "nice": ("--nice {}", "it needs CAP_SYS_NICE, or a higher RLIMIT_NICE"),
+    "ionice": ("--ionice realtime:{}", "it needs CAP_SYS_NICE or CAP_SYS_ADMIN"),
+    "oom_score_adj": ("--oom-score-adj {}", "to go below what its caller may go to, it needs CAP_SYS_RESOURCE"),
 }
-"""Flags of which the kernel lets some values be set by few only, and by whom."""
+"""Flags of which the kernel lets some values be set by few only: how they were typed, and what these few have."""
 
 
 class Event(NamedTuple):
@@ -245,11 +245,13 @@ class Process:
         plan = self._plan
         texts = files.read_all([*kept(plan.reads), *(file for limit in plan.limits for file in limit.files)])
         counters = self._executor.counters()
+        self._usage = usage = collect(plan.reads, texts)
+        # An ancestor may go as soon as the cgroup is gone; then nobody could say whether its limit was to blame.
+        readings = [reading(limit, texts) for limit in plan.limits] if usage.oom_kill else None
         self._guard.send("bye")
         os.sched_yield()  # a socket wakes its reader where the writer runs, as if that were to wait now
-        self._usage = usage = collect(plan.reads, texts)
         add_counters(usage, counters)
-        readings = [reading(limit, texts) for limit in plan.limits]
+        readings = readings or [reading(limit, texts) for limit in plan.limits]
         if self._started is not None and self._exited is not None:
             usage.wall_time = self._exited - self._started
         if self._rusage:
@@ -332,9 +334,8 @@ def step_failure(plan: Plan, record: Record) -> StepError:
         return kind(f"--user: step {number} {step.op}" + (f": {said}" if said else ""), errno=errno, number=number,
                     hint="newuidmap may map what subuid(5) says, and nothing under no_new_privs" if said else "")
     if step.op in NOT_ALLOWED and errno in (EACCES, EPERM):
-        flag, who = NOT_ALLOWED[step.op]
-        return kind(f"{flag.format(step.args[0])}: this user may not", errno=errno, number=number,
-                    hint=f"only {who} may")
+        flag, hint = NOT_ALLOWED[step.op]
+        return kind(flag.format(step.args[0]), errno=errno, number=number, hint=hint)
     if step.op == "claim" and errno == EEXIST:
         hint = f"a sandbox named {plan.name} is running; choose another --name"
     elif step.op == "in_cgroup" and errno == EXDEV:

@@ -14,6 +14,7 @@ from .records import (
     DeviceRate,
     FileValue,
     Hugetlb,
+    IoPriority,
     Joined,
     NetRate,
     Publish,
@@ -124,7 +125,7 @@ class Spec:
     :param stop_timeout: seconds from the soft stop to the hard kill.
     :param oom_score_adj: -1000 to 1000, how readily the kernel kills it for memory; None for 0.
     :param nice: -20 to 19, its share of a CPU among processes of one cgroup; None for the caller's.
-    :param ionice: ``realtime:LEVEL``, ``best-effort:LEVEL`` or ``idle``; empty for the caller's.
+    :param ionice: its priority for the disks; None for the caller's.
     :param network: ``none`` for the loopback device alone, ``host`` to share the host's, ``veth`` for one of its own.
     :param publish: ports of the host that lead inside.
     :param net_rate: bandwidth of that device, each way.
@@ -167,7 +168,7 @@ class Spec:
     stop_timeout: float = 1.5
     oom_score_adj: int | None = None
     nice: int | None = None
-    ionice: str = ""
+    ionice: IoPriority | None = None
     network: str = "none"
     publish: tuple[Publish, ...] = ()
     net_rate: NetRate | None = None

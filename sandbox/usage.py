@@ -45,7 +45,7 @@ class Usage:
     :param pids_peak: most tasks at once.
     :param pids_failures: forks that the task limit refused.
     :param oom_kill: processes that the kernel killed for memory.
-    :param oom: times its own memory limit left nothing but to kill (cgroup v2).
+    :param oom: times an allocation was about to fail at its own memory limit (cgroup v2's ``oom``).
     :param memory_failures: times the memory limit was hit.
     :param swap_failures: times the limit of swap was hit (cgroup v2).
     :param io: per disk.

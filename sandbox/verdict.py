@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from .oom import Kills
 
 TIME_LIMITS = ("wall_time", "cpu_time")
+WITHOUT_LIMIT = {"CONSTRAINT_CPUSET": "the memory nodes of its cpuset were full",
+                 "CONSTRAINT_MEMORY_POLICY": "the memory nodes of its NUMA policy were full"}
+"""What was out of memory when it was no limit, by the kernel's word for it."""
 
 
 @dataclass(slots=True)
@@ -137,21 +140,20 @@ def _whose(plan: Plan, usage: Usage, readings: Sequence[Reading], log: Kills | N
     """What ran out: its own memory limit, an ancestor's, or the machine. Where that cannot be told, what it may be."""
     rows = [(limit, reading) for limit, reading in zip(plan.limits, readings, strict=True) if limit.knob == "memory"]
     own = next((f"its memory limit of {limit.applied} bytes" for limit, _ in rows), "")
-    above = [path for _, reading in rows for path in reading.above]
+    above = " or ".join(path for _, reading in rows for path in reading.above)
     if log is not None:
         if not log.limit:
-            return "the machine was out of memory"
-        own_directories = [file.rpartition("/")[0] for limit, _ in rows for file in limit.files]
-        return f"{own if log.limit in own_directories else f'the memory limit of {log.limit}'} was hit"
-    hit = bool(usage.oom) if usage.oom is not None else any(
-        usage.memory_failures or _is_full(usage.memory_peak, limit) for limit, _ in rows)
-    if own and hit and (usage.oom or not above):
-        return f"{own} was hit"
-    if own and hit:
-        return f"{own} or that in {' or '.join(above)} was hit"
+            return WITHOUT_LIMIT.get(log.constraint, "the machine was out of memory")
+        directories = [file.rpartition("/")[0] for limit, _ in rows for file in limit.files]
+        return f"{own if log.limit in directories else f'the memory limit of {log.limit}'} was hit"
+    if usage.oom:
+        return f"{own or 'the memory limit of its own cgroup'} was hit"
+    if own and usage.oom is None and any(usage.memory_failures or _is_full(usage.memory_peak, limit)
+                                         for limit, _ in rows):
+        return f"{own} or that in {above} was hit" if above else f"{own} was hit"
     if above:
-        return f"the memory limit in {' or '.join(above)} was hit, or the machine was out of memory"
-    return "no limit of this sandbox, but one above it was hit, or the machine was out of memory"
+        return f"the memory limit in {above} was hit, or the machine was out of memory"
+    return "a memory limit above this sandbox was hit, or the machine was out of memory"
 
 
 def _is_full(peak: int | None, limit: Limit) -> bool:
@@ -169,7 +171,7 @@ def _why_exec(command: str, errno: int, path: str, exists: bool) -> str:
 def _evidence(reads: Sequence[Read], usage: Usage) -> list[Evidence]:
     """The counters that say what a limit did: they are given whenever they moved."""
     found = []
-    for figure in ("oom_kill", "memory_failures", "swap_failures", "pids_failures", "throttled_periods"):
+    for figure in ("oom_kill", "oom", "memory_failures", "swap_failures", "pids_failures", "throttled_periods"):
         value = getattr(usage, figure)
         read = next((one for one in reads if one.figure == figure), None)
         if value and read is not None:

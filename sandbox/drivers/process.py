@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from ..errors import Unsupported
 from ..host import Host
 from ..isolation import capabilities, filesystem, landlock, mounts, namespaces, seccomp
+from ..records import IO_CLASSES
 from ..spec import Spec
 from ..stdlib import TYPE_CHECKING
 from ..steps import Arg, Limit, Phase, Plan, Read, Step, Unmet, Where
@@ -23,13 +23,12 @@ STREAMS = "{streams}"
 UNIT = "unit "
 """How a line of a state file begins that names no cgroup but a unit."""
 
-NEVER_A_VICTIM = -1000
-"""The oom_score_adj with which the kernel never chooses a process (proc_pid_oom_score_adj(5)). Only root may set it."""
-IO_CLASSES = ("none", "realtime", "best-effort", "idle")
-"""By the kernel's number of each (ioprio_set(2))."""
-VICTIM_FIRST = 300
-"""The oom_score_adj of a command whose cgroup has the init in it, where that cannot be spared: more than what a login
-(0) and a service of a user's systemd (200) start with."""
+OOM_EXEMPT = -999
+"""The oom_score_adj of the guard and the init: the kernel kills them last. With -1000 it never would, and where they
+are alone in a cgroup with a tiny limit, a page fault would be tried again for ever."""
+SCORE_BESIDE_INIT = 300
+"""The oom_score_adj of a command whose cgroup has an init in it that is not exempt: more than what a login (0) and a
+service of a user's systemd (200) start with."""
 
 RLIMIT_CORE = 4
 """The same on every architecture (<asm-generic/resource.h>): to load the module resource for it costs half a ms."""
@@ -109,9 +108,10 @@ def _guarded(host: Host, name: str, claimed: Sequence[str], start: Sequence[Step
     yield Step(op="makedirs", args=(host.runtime_dir,), phase=Phase.SPAWN)
     yield from start or (Step(op="spawn", args=("sandbox-init",), phase=Phase.SPAWN),)
     yield _guard("launcher", LAUNCHER, 0 if start else 1)
-    yield _guard("no_real_time")
+    if not start:  # systemd starts a service with the policy that its properties say
+        yield _guard("reset_realtime")
     if host.uid == 0:
-        yield _guard("spare", NEVER_A_VICTIM)
+        yield _guard("oom_exempt", OOM_EXEMPT)
     yield _guard("claim", state_file(host, name), "".join(f"{line}\n" for line in claimed))
 
 
@@ -137,18 +137,13 @@ def become(spec: Spec, host: Host, *, beside_init: bool = False) -> Iterator[Ste
     """From the forked child, which is in its cgroup by now, to the workload.
 
     :param beside_init: the init is in that cgroup, too: when it is out of memory, the kernel may choose either.
-    :raises Unsupported: the OOM score is lower than this user may set it.
     """
-    yield from _oom_score_adj(spec, host, beside_init)
-    if spec.nice is not None:
-        yield _workload("nice", spec.nice, realises="nice")
-    if spec.ionice:
-        kind, _, level = spec.ionice.partition(":")
-        yield _workload("ionice", int(level or 0), IO_CLASSES.index(kind), realises="ionice")
+    yield from _priorities(spec, beside_init=beside_init)
     yield from namespaces.settle(spec, host)
     if not any(item.name == "core" for item in spec.limits.ulimit):
-        # A core would end up in a directory of the host's, or in a pipe to a program that runs there.
-        yield _workload("rlimit", _rlimit("core"), 0, 0)
+        # A core would end up in a directory of the host's, or in a pipe to a program that runs there. 0 would not keep
+        # it from the pipe; of 1 the kernel makes neither, as no file is that short (do_coredump() in fs/coredump.c).
+        yield _workload("rlimit", _rlimit("core"), 1, 1)
     for item in spec.limits.ulimit:
         yield _workload("rlimit", _rlimit(item.name), _wire(item.soft), _wire(item.hard), realises="limits.ulimit")
     yield _workload("chdir", filesystem.working_directory(spec, host), realises="cwd")
@@ -166,15 +161,17 @@ def become(spec: Spec, host: Host, *, beside_init: bool = False) -> Iterator[Ste
                     realises="argv")
 
 
-def _oom_score_adj(spec: Spec, host: Host, beside_init: bool) -> Iterator[Step]:
-    """Never inherited: with a caller's -1000 a memory limit would never end the command."""
-    wanted = spec.oom_score_adj
-    if wanted is not None and wanted < 0 and host.uid:
-        raise Unsupported(f"--oom-score-adj {wanted}: only root may go below 0", hint="run it as root")
-    if wanted is None:
-        yield _workload("oom_score_adj", 0, VICTIM_FIRST if beside_init else 0, 0)
+def _priorities(spec: Spec, *, beside_init: bool) -> Iterator[Step]:
+    """The OOM score is never inherited: with a caller's -1000, a memory limit would never end the command."""
+    score = spec.oom_score_adj
+    if score is None:
+        yield _workload("oom_score_adj", 0, SCORE_BESIDE_INIT if beside_init else 0, 0)
     else:
-        yield _workload("oom_score_adj", wanted, wanted, 1, realises="oom_score_adj")
+        yield _workload("oom_score_adj", score, score, 1, realises="oom_score_adj")
+    if spec.nice is not None:
+        yield _workload("nice", spec.nice, realises="nice")
+    if spec.ionice is not None:
+        yield _workload("ionice", spec.ionice.level, IO_CLASSES.index(spec.ionice.kind), realises="ionice")
 
 
 def notes(spec: Spec, host: Host) -> tuple[str, ...]:

@@ -92,28 +92,31 @@ int step_stop(const struct step *step)
     return 0;
 }
 
-/* For the init as well, which inherits it. Root in a container may have no right to lower it (CAP_SYS_RESOURCE). */
-int step_spare(const struct step *step)
+/* For the init as well, which inherits it. Who may not lower it goes without (CAP_SYS_RESOURCE). */
+int step_oom_exempt(const struct step *step)
 {
-    int error = set_oom_score_adj(step->args[0].number);
+    int procfs = openat(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-    spared = error == 0;
+    if (procfs < 0)
+        return errno;
+    int error = set_oom_score_adj(procfs, step->args[0].number);
+
+    close(procfs);
+    run.oom_exempt = error == 0;
     return error == EACCES ? 0 : error;
 }
 
-/*
- * Neither a quota nor a weight holds for a real-time policy, and a cgroup of v1 may take no such process (sched(7)). Left
- * are SCHED_BATCH and SCHED_IDLE, which take less.
- */
-int step_no_real_time(const struct step *step)
+/* A quota or weight does not hold for SCHED_FIFO and SCHED_RR, and a v1 cgroup without a budget for them refuses such a
+ * process (sched(7)). SCHED_BATCH and SCHED_IDLE stay. */
+int step_reset_realtime(const struct step *step)
 {
     const struct sched_param none = {0};
-    long policy = syscall(SYS_sched_getscheduler, 0L) & ~(long)SCHED_RESET_ON_FORK;
+    long policy = syscall(SYS_sched_getscheduler, 0L);
 
     (void)step;
-    if (policy != SCHED_FIFO && policy != SCHED_RR)
-        return 0;
-    return syscall(SYS_sched_setscheduler, 0L, (long)SCHED_OTHER, &none) < 0 ? errno : 0;
+    return policy == SCHED_FIFO || policy == SCHED_RR
+               ? outcome(syscall(SYS_sched_setscheduler, 0L, (long)SCHED_OTHER, &none))
+               : 0;
 }
 
 int step_deadline(const struct step *step)

@@ -1,30 +1,27 @@
-/* The workload's standing among other processes. */
+/* The workload's priorities: for the OOM killer, the scheduler and the disks. */
 #include <errno.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "guard.h"
+#include "init.h"
 #include "ops.h"
 #include "process.h"
 
 enum { IOPRIO_WHO_PROCESS = 1, IOPRIO_CLASS_SHIFT = 13 }; /* <linux/ioprio.h>, which some systems lack */
 
-static int outcome(long result)
-{
-    return result < 0 ? errno : 0;
-}
-
 /*
- * Not everybody may lower it: what was not asked for is then left as it was inherited, which is higher. The file belongs
- * to root of the machine, not to us, unless we are dumpable.
+ * Without CAP_SYS_RESOURCE the score cannot go below an inherited minimum: it is left then, unless it was asked for.
+ * The files of /proc/self belong to root of the machine while a process is not dumpable (proc(5)).
  */
 int step_oom_score_adj(const struct step *step)
 {
     const union arg *args = step->args;
 
     prctl(PR_SET_DUMPABLE, 1);
-    int error = set_oom_score_adj(args[spared ? 0 : 1].number);
+    int error = set_oom_score_adj(procfs_outside, args[run.oom_exempt ? 0 : 1].number);
 
     prctl(PR_SET_DUMPABLE, 0);
     return error == EACCES && args[2].number == 0 ? 0 : error;

@@ -12,8 +12,6 @@
 
 #define KERNEL_SIGNAL_SET sizeof(uint64_t) /* glibc's is 16 times as long */
 
-bool spared;
-
 pid_t clone_process(uint64_t flags, int cgroup, int *pidfd)
 {
     struct clone_args args = {
@@ -36,10 +34,10 @@ int pidfd_signal(int pidfd, int number)
     return (int)syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0);
 }
 
-int set_oom_score_adj(int64_t value)
+int set_oom_score_adj(int procfs, int64_t value)
 {
     char text[24], *end = number_text(text, value);
-    int fd = openat(AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    int fd = openat(procfs, "self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 
     if (fd < 0)
         return errno;

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterator
 
 from ..isolation import namespaces
+from ..records import IO_CLASSES
 from ..steps import Arg, Phase, Plan, Step, Where
 from . import net_commands
 
@@ -141,7 +142,9 @@ def _exec_words(step: Step) -> list[str]:
     if step.op == "nice":
         return [f"nice -n {step.args[0]}"]
     if step.op == "ionice":
-        return [f"ionice -c {step.args[1]} -n {step.args[0]}"]
+        level, number = step.args
+        kind = IO_CLASSES[int(str(number))]
+        return [f"ionice -c {kind}" + ("" if kind == "idle" else f" -n {level}")]
     if step.op == "rlimit":
         import resource
 

@@ -56,6 +56,20 @@ def test_only_who_may_lower_it_can_ask_for_less(sandbox: Program) -> None:
         assert "hint: " in done.err
 
 
+@pytest.mark.matter("isolation")
+@pytest.mark.once
+def test_the_score_where_proc_is_read_only(sandbox: Program) -> None:
+    assert sandbox("--pid", "host", *SCORE, wrap=scored(500)).out == b"0\n"
+
+
+@pytest.mark.parametrize("limit", ["256k", "1m"])
+def test_a_tiny_limit_ends(sandbox: Program, limit: str) -> None:
+    """No page fault is tried for ever because there is nobody whom the kernel may kill."""
+    done = sandbox("-m", limit, "--timeout", "60", "--", "true")
+    assert done.seconds < 60
+    assert done.report.get("outcome") in ("exited", "oom", None), done.err
+
+
 @pytest.mark.once
 def test_what_the_kernel_may_not_kill_has_no_memory_limit(sandbox: Program) -> None:
     done = sandbox("-m", "64m", "--oom-score-adj", "-1000", "--", "true")

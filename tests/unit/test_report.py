@@ -87,7 +87,7 @@ def test_its_own_limit_is_blamed_when_nothing_else_can_be(tmp_path: Path) -> Non
     assert hit.startswith("its memory limit of 67108864 bytes was hit, and the kernel killed 1 process")
     assert "memory.events.local" in hit
     assert report(tmp_path, ending, oom_kill=1, memory_peak=64 << 20).why.startswith("its memory limit")
-    assert report(tmp_path, ending, oom_kill=1).why.startswith("no limit of this sandbox, but one above it")
+    assert report(tmp_path, ending, oom_kill=1).why.startswith("a memory limit above this sandbox was hit, or")
 
 
 @pytest.mark.parametrize(("above", "usage", "why"), [
@@ -115,14 +115,14 @@ def test_the_kernels_log_decides(tmp_path: Path, limit: str, why: str) -> None:
     made = plan(tmp_path)
     own = str(Path(made.limits[0].files[0]).parent)
     found = judge(SPEC, made, Ending(status=KILLED), Usage(oom_kill=1, memory_failures=9), readings(made),
-                  Kills(True, own if limit == "OWN" else limit), driver_reason="", done=(), unmet=())
+                  Kills(True, own if limit == "OWN" else limit, "CONSTRAINT_NONE"), driver_reason="", done=(), unmet=())
     assert found.why.startswith(f"{why}, and the kernel killed")
 
 
 def test_a_command_that_somebody_killed_after_its_child_was_out_of_memory(tmp_path: Path) -> None:
     made = plan(tmp_path)
     found = judge(SPEC, made, Ending(status=KILLED), Usage(oom_kill=1, memory_failures=9), readings(made),
-                  Kills(False, "/x"), driver_reason="", done=(), unmet=())
+                  Kills(False, "/x", "CONSTRAINT_MEMCG"), driver_reason="", done=(), unmet=())
     assert found.outcome == "signaled"
     assert found.why == "work was killed by SIGKILL; the kernel killed 1 process(es) in it for memory"
 

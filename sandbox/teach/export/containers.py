@@ -237,7 +237,7 @@ def _process(values: Values) -> Pieces:
         yield f"--oom-score-adj={spec.oom_score_adj}"
     if spec.nice is not None:
         yield Lost("--nice: they have no such flag; nice(1) in front of the command sets it, if the image has it.")
-    if spec.ionice:
+    if spec.ionice is not None:
         yield Lost("--ionice: they have no such flag; ionice(1) in front of the command sets it, if the image has it.")
     if spec.user is not None:
         yield f"--user={spec.user.uid}:{spec.user.gid}"

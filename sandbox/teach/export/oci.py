@@ -166,9 +166,10 @@ def _process(values: Values) -> Iterator[Entry | Lost]:
         yield "oomScoreAdj", spec.oom_score_adj
     if spec.nice is not None:
         yield "scheduler", {"policy": "SCHED_OTHER", "nice": spec.nice}
-    if spec.ionice:
-        kind, _, level = spec.ionice.partition(":")
-        yield "ioPriority", {"class": IO_CLASSES[kind], "priority": int(level or 0)}
+    if spec.ionice is not None:
+        yield "ioPriority", {"class": IO_CLASSES[spec.ionice.kind], "priority": spec.ionice.level}
+    if spec.nice is not None or spec.ionice is not None:
+        yield Lost("--nice, --ionice: a runtime of an older version of the specification than 1.1 ignores them.")
     yield from mangled(spec, "JSON")
 
 

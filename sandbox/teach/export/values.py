@@ -146,12 +146,17 @@ def mangled(spec: Spec, carrier: str) -> list[Lost]:
     return [Lost(f"{carrier} holds only UTF-8: other bytes of the command are replaced by U+FFFD.")]
 
 
-def standing(spec: Spec) -> list[str]:
-    """Programs in front of the command that give it its standing among others."""
-    kind, _, level = spec.ionice.partition(":")
-    return [*([] if spec.oom_score_adj is None else [f"choom -n {spec.oom_score_adj} --"]),
-            *([] if spec.nice is None else [f"nice -n {spec.nice}"]),
-            *([f"ionice -c {kind}" + (f" -n {level}" if level else "")] if kind else [])]
+def priorities(spec: Spec) -> list[str]:
+    """Programs in front of the command that set its priorities, each with its flags."""
+    words = []
+    if spec.oom_score_adj is not None:
+        words.append(f"choom -n {spec.oom_score_adj} --")
+    if spec.nice is not None:
+        words.append(f"nice -n {spec.nice}")
+    if spec.ionice is not None:
+        level = "" if spec.ionice.kind == "idle" else f" -n {spec.ionice.level}"
+        words.append(f"ionice -c {spec.ionice.kind}{level}")
+    return words
 
 
 def rlimit(item: Ulimit) -> str:
