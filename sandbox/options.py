@@ -21,6 +21,7 @@ from .records import (
     DeviceRate,
     FileValue,
     Hugetlb,
+    IoPriority,
     Joined,
     NetRate,
     Percent,
@@ -121,7 +122,7 @@ class Option(NamedTuple):
 def _text(value: object, flag: str) -> str:
     """A Python value as it would be typed."""
     match value:
-        case str() | Percent():
+        case str() | Percent() | IoPriority():
             return str(value)
         case bool() | None:
             raise SpecError(f"{flag}: {value!r} is not a value", field=flag[2:].replace("-", "_"))
@@ -174,6 +175,8 @@ TABLE: tuple[Option, ...] = (
     Option("cpu_idle", None, "", "run only when nobody else wants the CPU", "CPU"),
     Option("cpu_burst", partial(_count, low=0, high=MAX_QUOTA, example="20000"), "USEC",
            "unused quota that may pile up", "CPU"),
+    Option("nice", partial(units.parse_signed, low=-20, high=19, example="10"), "N",
+           "-20 to 19: its share among processes of its cgroup (the caller's)", "CPU"),
     Option("cpuset_cpus", units.parse_cpu_list, "LIST", "CPUs that may be used: 0-2,4", "CPU"),
     Option("cpuset_mems", partial(units.parse_cpu_list, high=units.MAX_NODE), "LIST",
            "NUMA nodes that memory may come from", "CPU"),
@@ -187,6 +190,8 @@ TABLE: tuple[Option, ...] = (
     Option("memory_swappiness", partial(_count, low=0, high=100, example="10"), "N", "0 to 100 (cgroup v1)",
            "Memory"),
     Option("oom_group", None, "", "when the kernel kills for memory, kill all of it", "Memory"),
+    Option("oom_score_adj", partial(units.parse_signed, low=-1000, high=1000, example="500"), "N",
+           "-1000 to 1000: how readily the kernel kills it for memory (0)", "Memory"),
     Option("hugetlb", values.parse_hugetlb, "SIZE:LIMIT", "most huge pages of a size: 2M:64M", "Memory",
            repeatable=True),
     Option("pids_limit", partial(units.parse_limit, high=MAX_TASKS), "N", "most processes and threads", "Tasks"),
@@ -201,6 +206,7 @@ TABLE: tuple[Option, ...] = (
     Option("io_weight", partial(_count, high=10000), "N", "share of the disks, 1 to 10000 (cgroup v2)", "I/O"),
     Option("blkio_weight_device", partial(values.parse_device, rate=partial(_count, low=10, high=1000), example="500"),
            "PATH:WEIGHT", "blkio-weight for one disk", "I/O", repeatable=True),
+    Option("ionice", values.parse_ionice, "CLASS[:LEVEL]", "best-effort:7, idle or realtime:0 (the caller's)", "I/O"),
     Option("timeout", units.parse_seconds, "TIME", "most wall time: 60, 500ms, 1h30m", "Time"),
     Option("cpu_time", units.parse_seconds, "TIME", "most CPU time of the whole tree", "Time"),
     Option("stop_signal", units.parse_signal, "SIGNAL", "what a soft stop sends (TERM)", "Time"),

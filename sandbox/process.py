@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from errno import E2BIG, EBUSY, EEXIST, EINVAL, ELOOP, ENOSYS, EROFS, EXDEV
+from errno import E2BIG, EACCES, EBUSY, EEXIST, EINVAL, ELOOP, ENOSYS, EPERM, EROFS, EXDEV
 
 from .cgroup import files
 from .cgroup.group import Cgroup
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .isolation.label import Labels
     from .isolation.refusals import Refusals
+    from .oom import Kills
 
 RUSAGE = ("cpu_user", "cpu_system", "max_rss", "page_faults", "major_page_faults", "context_switches", "preemptions")
 """Figures that the init's own getrusage(2) of its dead children fills where no cgroup has them."""
@@ -37,6 +38,14 @@ HINTS = {
     ENOSYS: "Linux 5.12 or newer is needed",
 }
 """What a failed step of :data:`MOUNTS` is most likely about."""
+
+
+NOT_ALLOWED = {
+    "nice": ("--nice {}", "it needs CAP_SYS_NICE, or a higher RLIMIT_NICE"),
+    "ionice": ("--ionice realtime:{}", "it needs CAP_SYS_NICE or CAP_SYS_ADMIN"),
+    "oom_score_adj": ("--oom-score-adj {}", "to go below what its caller may go to, it needs CAP_SYS_RESOURCE"),
+}
+"""Flags of which the kernel lets some values be set by few only: how they were typed, and what these few have."""
 
 
 class Event(NamedTuple):
@@ -236,18 +245,28 @@ class Process:
         plan = self._plan
         texts = files.read_all([*kept(plan.reads), *(file for limit in plan.limits for file in limit.files)])
         counters = self._executor.counters()
+        self._usage = usage = collect(plan.reads, texts)
+        # An ancestor may go as soon as the cgroup is gone; then nobody could say whether its limit was to blame.
+        readings = [reading(limit, texts) for limit in plan.limits] if usage.oom_kill else None
         self._guard.send("bye")
         os.sched_yield()  # a socket wakes its reader where the writer runs, as if that were to wait now
-        self._usage = usage = collect(plan.reads, texts)
         add_counters(usage, counters)
-        readings = [reading(limit, texts) for limit in plan.limits]
+        readings = readings or [reading(limit, texts) for limit in plan.limits]
         if self._started is not None and self._exited is not None:
             usage.wall_time = self._exited - self._started
         if self._rusage:
             _fill_from_rusage(usage, self._rusage)
-        self._report = judge(self._spec, plan, self._ending, usage, readings, driver_reason=self._driver_reason,
+        log = self._kernel_log(usage) if usage.oom_kill else None
+        self._report = judge(self._spec, plan, self._ending, usage, readings, log, driver_reason=self._driver_reason,
                              done=self._executor.done, unmet=self._unmet(), refused=self._refused(),
                              labels=self._labels.reports() if self._labels else (), landlock_abi=self._landlock_abi)
+
+    def _kernel_log(self, usage: Usage) -> Kills | None:
+        """What the kernel's log says of those that were killed for memory."""
+        from .oom import kills
+
+        read = next(read for read in self._plan.reads if read.figure == "oom_kill")
+        return kills(os.path.dirname(read.file), usage.oom_kill or 0, self.pid)
 
     def _unmet(self) -> list[Unmet]:
         """What could not be set, and the labels that do not bind."""
@@ -314,6 +333,9 @@ def step_failure(plan: Plan, record: Record) -> StepError:
         said = " ".join(record.words[3:])
         return kind(f"--user: step {number} {step.op}" + (f": {said}" if said else ""), errno=errno, number=number,
                     hint="newuidmap may map what subuid(5) says, and nothing under no_new_privs" if said else "")
+    if step.op in NOT_ALLOWED and errno in (EACCES, EPERM):
+        flag, hint = NOT_ALLOWED[step.op]
+        return kind(flag.format(step.args[0]), errno=errno, number=number, hint=hint)
     if step.op == "claim" and errno == EEXIST:
         hint = f"a sandbox named {plan.name} is running; choose another --name"
     elif step.op == "in_cgroup" and errno == EXDEV:

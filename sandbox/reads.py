@@ -27,7 +27,9 @@ V2: tuple[Row, ...] = (
     ("swap_peak", "memory", "memory.swap.peak", "", "1"),
     # .local: what happened in this very cgroup; memory.events also counts the workload's own cgroups below it.
     ("oom_kill", "memory", "memory.events.local", "oom_kill", "1"),
+    ("oom", "memory", "memory.events.local", "oom", "1"),
     ("memory_failures", "memory", "memory.events.local", "max", "1"),
+    ("swap_failures", "memory", "memory.swap.events", "max", "1"),
     ("pids_peak", "pids", "pids.peak", "", "1"),
     ("pids_failures", "pids", "pids.events", "max", "1"),
     ("io", "io", "io.stat", "", "io.stat"),

@@ -53,6 +53,24 @@ class FileValue(NamedTuple):
     value: str
 
 
+IO_CLASSES = ("none", "realtime", "best-effort", "idle")
+"""I/O scheduling classes; the index is the kernel's number (ioprio_set(2))."""
+
+
+class IoPriority(NamedTuple):
+    """A priority for the disks.
+
+    :param kind: one of :data:`IO_CLASSES`.
+    :param level: 0, the highest, to 7; 0 for ``idle``, which has none.
+    """
+
+    kind: str
+    level: int = 0
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "idle" else f"{self.kind}:{self.level}"
+
+
 class Ulimit(NamedTuple):
     """A resource limit of setrlimit(2).
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from .errors import SpecError
 from .records import (
+    UNLIMITED,
     Bytes,
     Device,
     DeviceRate,
     FileValue,
     Hugetlb,
+    IoPriority,
     Joined,
     NetRate,
     Publish,
@@ -121,6 +123,9 @@ class Spec:
     :param best_effort: run even if a limit cannot be enforced; the report lists it as unmet.
     :param stop_signal: what a soft stop sends.
     :param stop_timeout: seconds from the soft stop to the hard kill.
+    :param oom_score_adj: -1000 to 1000, how readily the kernel kills it for memory; None for 0.
+    :param nice: -20 to 19, its share of a CPU among processes of one cgroup; None for the caller's.
+    :param ionice: its priority for the disks; None for the caller's.
     :param network: ``none`` for the loopback device alone, ``host`` to share the host's, ``veth`` for one of its own.
     :param publish: ports of the host that lead inside.
     :param net_rate: bandwidth of that device, each way.
@@ -161,6 +166,9 @@ class Spec:
     best_effort: bool = False
     stop_signal: int = int(signal.SIGTERM)
     stop_timeout: float = 1.5
+    oom_score_adj: int | None = None
+    nice: int | None = None
+    ionice: IoPriority | None = None
     network: str = "none"
     publish: tuple[Publish, ...] = ()
     net_rate: NetRate | None = None
@@ -200,6 +208,9 @@ class Spec:
         if other is None or self.unit.endswith(other):
             raise SpecError(f"--unit {self.unit}: --unit-type is {self.unit_type}", field="unit",
                             hint="give the --unit-type that the name says, or leave its suffix off")
+        if self.oom_score_adj == -1000 and self.limits.memory not in (None, UNLIMITED):
+            raise SpecError("--oom-score-adj -1000: --memory could not end a command that the kernel may not kill",
+                            field="oom_score_adj", hint="use -999, or leave --memory out")
         _check_limits(self.limits)
         _check_isolation(self)
 

@@ -108,6 +108,18 @@ def parse_count(text: str, flag: str, *, low: int = 1, high: int = MAX_INT, exam
     return _between(number.digits, text, flag, low, high, example)
 
 
+def parse_signed(text: str, flag: str, *, low: int, high: int, example: str) -> int:
+    """A whole number between ``low`` and ``high``, which may be negative.
+
+    :raises SpecError: when it is not.
+    """
+    sign = -1 if text.startswith("-") else 1
+    number, suffix = _number(text.removeprefix("-"))
+    if number is None or number.decimals or suffix:
+        raise refuse(text, flag, "is not a whole number", example)
+    return _between(sign * number.digits, text, flag, low, high, example)
+
+
 def parse_limit(text: str, flag: str, *, low: int = 1, high: int = MAX_INT, example: str = "100") -> int | str:
     """A whole number, or :data:`~sandbox.records.UNLIMITED` for ``max`` and docker's -1."""
     if is_unlimited(text, minus_one=True):

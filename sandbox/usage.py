@@ -45,7 +45,9 @@ class Usage:
     :param pids_peak: most tasks at once.
     :param pids_failures: forks that the task limit refused.
     :param oom_kill: processes that the kernel killed for memory.
+    :param oom: times an allocation was about to fail at its own memory limit (cgroup v2's ``oom``).
     :param memory_failures: times the memory limit was hit.
+    :param swap_failures: times the limit of swap was hit (cgroup v2).
     :param io: per disk.
     :param pressure: resource -> ``some`` and ``full`` -> seconds stalled (PSI).
     :param net_received_bytes: what came in by the device of ``--network veth``; ``net_sent_bytes`` what went out.
@@ -71,7 +73,9 @@ class Usage:
     pids_peak: int | None = None
     pids_failures: int | None = None
     oom_kill: int | None = None
+    oom: int | None = None
     memory_failures: int | None = None
+    swap_failures: int | None = None
     io: list[DiskUsage] = field(default_factory=list)
     pressure: dict[str, dict[str, float]] = field(default_factory=dict)
     net_received_bytes: int | None = None

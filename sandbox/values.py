@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from . import units
 from .errors import SpecError
-from .records import Device, DeviceRate, FileValue, Hugetlb, Joined, Tmpfs, Ulimit, Volume
+from .records import Device, DeviceRate, FileValue, Hugetlb, IoPriority, Joined, Tmpfs, Ulimit, Volume
 from .spec import UNIT_SUFFIXES
 from .stdlib import TYPE_CHECKING
 
@@ -164,6 +164,18 @@ def parse_choice(text: str, flag: str, *, words: tuple[str, ...]) -> str:
     if text not in words:
         raise units.refuse(text, flag, f"is not {' or '.join(words)}", words[-1])
     return text
+
+
+def parse_ionice(text: str, flag: str) -> IoPriority:
+    """``idle``, or ``best-effort`` or ``realtime`` with a level from 0, the highest, to 7: ``best-effort:7``.
+
+    :raises SpecError: it is none of these.
+    """
+    kind, colon, level = text.partition(":")
+    known = not colon if kind == "idle" else kind in ("best-effort", "realtime")
+    if not known or (colon and level not in tuple("01234567")):
+        raise units.refuse(text, flag, "is not an I/O priority, with a level from 0 to 7", "best-effort:7")
+    return IoPriority(kind) if kind == "idle" else IoPriority(kind, int(level or 4))
 
 
 def parse_joined(text: str, flag: str) -> Joined:

@@ -15,7 +15,12 @@ from .verify import Reading
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .oom import Kills
+
 TIME_LIMITS = ("wall_time", "cpu_time")
+WITHOUT_LIMIT = {"CONSTRAINT_CPUSET": "the memory nodes of its cpuset were full",
+                 "CONSTRAINT_MEMORY_POLICY": "the memory nodes of its NUMA policy were full"}
+"""What was out of memory when it was no limit, by the kernel's word for it."""
 
 
 @dataclass(slots=True)
@@ -36,24 +41,27 @@ class Ending:
     lost: bool = False
 
 
-def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequence[Reading], *, driver_reason: str,
+def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequence[Reading],
+          log: Kills | None = None, *, driver_reason: str,
           done: Sequence[Done], unmet: Sequence[Unmet], refused: tuple[RefusedCall, ...] | None = None,
           labels: tuple[LabelReport, ...] = (), landlock_abi: int | None = None) -> Report:
     """Put the report together. Pure.
 
     :param readings: what became of each limit of the plan.
+    :param log: what the kernel's log says of those that were killed for memory; None when it cannot be read.
     :param done: host steps that were carried out.
     :param unmet: limits that failed while they were set (``best_effort``).
     :param refused: system calls that the filter refused; None when they were not counted.
     :param labels: what became of each label.
     :param landlock_abi: as the Host has it.
     """
-    code, number = _status(ending)
-    outcome = _outcome(ending, usage, code, number)
+    code, number = _status(ending, usage)
+    outcome = _outcome(ending, usage, log, code, number)
     errno, exit_code = _exec_failure(ending)
     failed = {one.realises for one in unmet}
     return Report(
-        outcome=outcome, code=code, signal=number, why=_why(spec, plan, ending, outcome, usage, readings, code, number),
+        outcome=outcome, code=code, signal=number,
+        why=_why(spec, plan, ending, outcome, usage, readings, log, code, number),
         evidence=tuple(_evidence(plan.reads, usage)), usage=usage, argv=spec.argv,
         limits=tuple(_limit(limit, reading) for limit, reading in zip(plan.limits, readings, strict=True)
                      if limit.realises not in failed),
@@ -63,25 +71,29 @@ def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequen
         landlock_abi=landlock_abi, spec=spec, plan=plan)
 
 
-def _status(ending: Ending) -> tuple[int | None, int | None]:
+def _status(ending: Ending, usage: Usage) -> tuple[int | None, int | None]:
     """Exit code and signal of the workload."""
     if ending.status is None:
-        return None, None
+        # The kernel chose the init, and with pid 1 every process of its pid namespace dies (pid_namespaces(7)).
+        init_was_chosen = usage.oom_kill and not (ending.lost or ending.reason or ending.exec_error)
+        return None, int(signal.SIGKILL) if init_was_chosen else None
     if os.WIFSIGNALED(ending.status):
         return None, os.WTERMSIG(ending.status)
     return os.WEXITSTATUS(ending.status), None
 
 
-def _outcome(ending: Ending, usage: Usage, code: int | None, number: int | None) -> Outcome:
-    if ending.exec_error or (ending.status is None and not ending.reason):
+def _outcome(ending: Ending, usage: Usage, log: Kills | None, code: int | None, number: int | None) -> Outcome:
+    if ending.exec_error or ending.lost:
         return Outcome.FAILED
     if ending.reason in TIME_LIMITS:
         return Outcome(ending.reason)
     if ending.reason:
         return Outcome.KILLED
-    # A shell passes its child's SIGKILL on as 137. Without a counter that moved it is never called an OOM.
-    if usage.oom_kill and (number == signal.SIGKILL or code == 128 + signal.SIGKILL):
+    # Only what the kernel killed itself: a shell that goes on, and exits with 137, has ended by itself.
+    if usage.oom_kill and number == signal.SIGKILL and not (log and log.command is False and ending.status is not None):
         return Outcome.OOM
+    if number is None and code is None:
+        return Outcome.FAILED
     return Outcome.EXITED if number is None else Outcome.SIGNALED
 
 
@@ -94,10 +106,10 @@ def _exec_failure(ending: Ending) -> tuple[int | None, int | None]:
 
 
 def _why(spec: Spec, plan: Plan, ending: Ending, outcome: Outcome, usage: Usage, readings: Sequence[Reading],
-         code: int | None, number: int | None) -> str:
+         log: Kills | None, code: int | None, number: int | None) -> str:
     command = spec.argv[0]
     if outcome is Outcome.OOM:
-        return _why_oom(plan, usage, readings)
+        return _why_oom(plan, usage, readings, log)
     if outcome is Outcome.WALL_TIME:
         return f"the wall time limit of {spec.limits.timeout:g} s was over{_how(ending)}"
     if outcome is Outcome.CPU_TIME:
@@ -118,17 +130,36 @@ def _how(ending: Ending) -> str:
     return "; SIGKILL was needed" if ending.hard else ""
 
 
-def _why_oom(plan: Plan, usage: Usage, readings: Sequence[Reading]) -> str:
-    """The limit is to blame only if it was hit; otherwise an ancestor or the whole machine ran out."""
+def _why_oom(plan: Plan, usage: Usage, readings: Sequence[Reading], log: Kills | None) -> str:
     source = usage.sources.get("oom_kill", "")
-    count = f"the kernel killed {usage.oom_kill} process(es) for memory"
-    said = f"{count} ({source} is {usage.oom_kill})"
-    for limit, reading in zip(plan.limits, readings, strict=True):
-        if limit.knob == "memory" and reading.binding not in ("", limit.files[-1]):
-            return f"the memory limit in {reading.binding} was hit and {said}"
-        if limit.knob == "memory" and usage.memory_failures:
-            return f"its memory limit of {limit.applied} bytes was hit and {said}"
-    return f"{said}, but not because of a limit of this sandbox"
+    return (f"{_whose(plan, usage, readings, log)}, and the kernel killed {usage.oom_kill} process(es) for memory "
+            f"({source} is {usage.oom_kill})")
+
+
+def _whose(plan: Plan, usage: Usage, readings: Sequence[Reading], log: Kills | None) -> str:
+    """What ran out: its own memory limit, an ancestor's, or the machine. Where that cannot be told, what it may be."""
+    rows = [(limit, reading) for limit, reading in zip(plan.limits, readings, strict=True) if limit.knob == "memory"]
+    own = next((f"its memory limit of {limit.applied} bytes" for limit, _ in rows), "")
+    above = " or ".join(path for _, reading in rows for path in reading.above)
+    if log is not None:
+        if not log.limit:
+            return WITHOUT_LIMIT.get(log.constraint, "the machine was out of memory")
+        directories = [file.rpartition("/")[0] for limit, _ in rows for file in limit.files]
+        return f"{own if log.limit in directories else f'the memory limit of {log.limit}'} was hit"
+    if usage.oom:
+        return f"{own or 'the memory limit of its own cgroup'} was hit"
+    if own and usage.oom is None and any(usage.memory_failures or _is_full(usage.memory_peak, limit)
+                                         for limit, _ in rows):
+        return f"{own} or that in {above} was hit" if above else f"{own} was hit"
+    if above:
+        return f"the memory limit in {above} was hit, or the machine was out of memory"
+    return "a memory limit above this sandbox was hit, or the machine was out of memory"
+
+
+def _is_full(peak: int | None, limit: Limit) -> bool:
+    """The memory limit was reached. On cgroup v1, Linux 6.18 counts no failure when the limit of memory plus swap,
+    which it checks first, is the same."""
+    return peak is not None and isinstance(limit.value, int) and peak >= limit.value
 
 
 def _why_exec(command: str, errno: int, path: str, exists: bool) -> str:
@@ -140,7 +171,7 @@ def _why_exec(command: str, errno: int, path: str, exists: bool) -> str:
 def _evidence(reads: Sequence[Read], usage: Usage) -> list[Evidence]:
     """The counters that say what a limit did: they are given whenever they moved."""
     found = []
-    for figure in ("oom_kill", "memory_failures", "pids_failures", "throttled_periods"):
+    for figure in ("oom_kill", "oom", "memory_failures", "swap_failures", "pids_failures", "throttled_periods"):
         value = getattr(usage, figure)
         read = next((one for one in reads if one.figure == figure), None)
         if value and read is not None:

@@ -45,11 +45,13 @@ class Reading(NamedTuple):
     :param text: what its files say; None for rlimits and watches, which have none.
     :param held: it is still what was asked: somebody may have changed it during the run.
     :param binding: the file whose value really binds; empty when there is none.
+    :param above: the files of ancestors that limit the same, tighter or not, nearest first.
     """
 
     text: str | None
     held: bool
     binding: str
+    above: tuple[str, ...] = ()
 
 
 def reading(limit: Limit, texts: Mapping[str, str | CgroupError]) -> Reading:
@@ -65,7 +67,7 @@ def reading(limit: Limit, texts: Mapping[str, str | CgroupError]) -> Reading:
         if isinstance(text, CgroupError):
             return Reading(text.message, False, "")
         found.append(text)
-    return Reading(" ".join([text.strip() for text in found]), holds(limit, tuple(found)), binding(limit))
+    return Reading(" ".join([text.strip() for text in found]), holds(limit, tuple(found)), *binding(limit))
 
 
 def decode(limit: Limit, texts: tuple[str, ...]) -> object:
@@ -74,25 +76,28 @@ def decode(limit: Limit, texts: tuple[str, ...]) -> object:
     return knob.decode(texts, limit.version, limit.value)
 
 
-def binding(limit: Limit) -> str:
+def binding(limit: Limit) -> tuple[str, tuple[str, ...]]:
     """The file whose value really binds: the limit's own, or that of an ancestor with a tighter one.
 
     Memory, tasks and CPU quota are hierarchical: what an ancestor allows is shared by everything below it.
 
-    :returns: absolute path.
+    :returns: absolute path, and those of all ancestors that have a limit.
     """
     if limit.knob not in ("memory", "memory_high", "swap_max", "pids_limit", "cpus"):
-        return limit.files[-1]
+        return limit.files[-1], ()
     tightest, where = _amount(limit.value), limit.files[-1]
+    above = []
     for directory in limit.ancestors:
         paths = tuple(f"{directory}/{path.rpartition('/')[2]}" for path in limit.files)
         try:
             amount = _amount(decode(limit, tuple(files.read(path) for path in paths)))
         except (CgroupError, ValueError, IndexError):
             continue  # the ancestor has no such file: it limits nothing
+        if amount != float("inf"):
+            above.append(paths[-1])
         if amount < tightest:
             tightest, where = amount, paths[-1]
-    return where
+    return where, tuple(above)
 
 
 def _amount(value: object) -> float:

@@ -6,6 +6,7 @@ import os
 
 from ..host import Host
 from ..isolation import capabilities, filesystem, landlock, mounts, namespaces, seccomp
+from ..records import IO_CLASSES
 from ..spec import Spec
 from ..stdlib import TYPE_CHECKING
 from ..steps import Arg, Limit, Phase, Plan, Read, Step, Unmet, Where
@@ -21,6 +22,13 @@ STREAMS = "{streams}"
 """Late value: which of 0, 1 and 2 are the workload's own."""
 UNIT = "unit "
 """How a line of a state file begins that names no cgroup but a unit."""
+
+OOM_EXEMPT = -999
+"""The oom_score_adj of the guard and the init: the kernel kills them last. With -1000 it never would, and where they
+are alone in a cgroup with a tiny limit, a page fault would be tried again for ever."""
+SCORE_BESIDE_INIT = 300
+"""The oom_score_adj of a command whose cgroup has an init in it that is not exempt: more than what a login (0) and a
+service of a user's systemd (200) start with."""
 
 RLIMIT_CORE = 4
 """The same on every architecture (<asm-generic/resource.h>): to load the module resource for it costs half a ms."""
@@ -100,6 +108,10 @@ def _guarded(host: Host, name: str, claimed: Sequence[str], start: Sequence[Step
     yield Step(op="makedirs", args=(host.runtime_dir,), phase=Phase.SPAWN)
     yield from start or (Step(op="spawn", args=("sandbox-init",), phase=Phase.SPAWN),)
     yield _guard("launcher", LAUNCHER, 0 if start else 1)
+    if not start:  # systemd starts a service with the policy that its properties say
+        yield _guard("reset_realtime")
+    if host.uid == 0:
+        yield _guard("oom_exempt", OOM_EXEMPT)
     yield _guard("claim", state_file(host, name), "".join(f"{line}\n" for line in claimed))
 
 
@@ -121,12 +133,17 @@ def enter(spec: Spec, host: Host) -> Iterator[Step]:
     yield from filesystem.enter(spec, host)
 
 
-def become(spec: Spec, host: Host) -> Iterator[Step]:
-    """From the forked child, which is in its cgroup by now, to the workload."""
+def become(spec: Spec, host: Host, *, beside_init: bool = False) -> Iterator[Step]:
+    """From the forked child, which is in its cgroup by now, to the workload.
+
+    :param beside_init: the init is in that cgroup, too: when it is out of memory, the kernel may choose either.
+    """
+    yield from _priorities(spec, beside_init=beside_init)
     yield from namespaces.settle(spec, host)
     if not any(item.name == "core" for item in spec.limits.ulimit):
-        # A core would end up in a directory of the host's, or in a pipe to a program that runs there.
-        yield _workload("rlimit", _rlimit("core"), 0, 0)
+        # A core would end up in a directory of the host's, or in a pipe to a program that runs there. 0 would not keep
+        # it from the pipe; of 1 the kernel makes neither, as no file is that short (do_coredump() in fs/coredump.c).
+        yield _workload("rlimit", _rlimit("core"), 1, 1)
     for item in spec.limits.ulimit:
         yield _workload("rlimit", _rlimit(item.name), _wire(item.soft), _wire(item.hard), realises="limits.ulimit")
     yield _workload("chdir", filesystem.working_directory(spec, host), realises="cwd")
@@ -142,6 +159,19 @@ def become(spec: Spec, host: Host) -> Iterator[Step]:
     yield _workload("close_fds", 3)
     yield _workload("execve", candidates(spec), spec.argv, tuple(f"{key}={value}" for key, value in spec.env),
                     realises="argv")
+
+
+def _priorities(spec: Spec, *, beside_init: bool) -> Iterator[Step]:
+    """The OOM score is never inherited: with a caller's -1000, a memory limit would never end the command."""
+    score = spec.oom_score_adj
+    if score is None:
+        yield _workload("oom_score_adj", 0, SCORE_BESIDE_INIT if beside_init else 0, 0)
+    else:
+        yield _workload("oom_score_adj", score, score, 1, realises="oom_score_adj")
+    if spec.nice is not None:
+        yield _workload("nice", spec.nice, realises="nice")
+    if spec.ionice is not None:
+        yield _workload("ionice", spec.ionice.level, IO_CLASSES.index(spec.ionice.kind), realises="ionice")
 
 
 def notes(spec: Spec, host: Host) -> tuple[str, ...]:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 TOGETHER = {"cpu_burst": "cpus", "swap_max": "memory"}
 """A file-only knob that is of no use, or refused, in another cgroup than the one with the second knob. cgroup v2's
 ``memory.swap.max`` has a property and is never file-only."""
-COUNTED_WITH = {"memory_failures": "memory", "pids_failures": "pids_limit", "periods": "cpus",
-                "throttled_periods": "cpus", "throttled_time": "cpus"}
+COUNTED_WITH = {"memory_failures": "memory", "oom": "memory", "swap_failures": "swap_max",
+                "pids_failures": "pids_limit", "periods": "cpus", "throttled_periods": "cpus", "throttled_time": "cpus"}
 """Figures that are counted in the cgroup that has the limit, not in the one that has the processes."""
 HOLDERS = {"scope": 1, "service": 2}
 """How many processes of ours are in the unit: the init, and in a service the guard too."""
@@ -210,7 +210,7 @@ class _Compiler:
         for tree in self._managed():
             path = self.leaves[tree.mount].path if tree.mount in self.leaves else tree.mount + self.cgroup
             yield unit.in_cgroup(tree, path.removeprefix(tree.mount))
-        yield from process.become(self.spec, self.host)
+        yield from process.become(self.spec, self.host, beside_init=True)
         yield from process.cleanup(self.host, name=self.name, cgroups=ours, unit=self.unit,
                                    events="" if service else self._events())
         yield unit.stop(self.unit, self.host)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 DIRECTORY = Path(__file__).resolve().parent
 PARTS = ("wire", "ops", "record", "process", "guard", "spawn", "watch", "remove", "namespaces", "tool", "init",
-         "inside", "mounts", "masks", "descendants", "workload", "privileges", "label")
+         "inside", "mounts", "masks", "descendants", "workload", "priority", "privileges", "label")
 PROGRAM = ("main", "adopt", *PARTS)
 
 STRICT = ("-std=gnu17", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Werror")

@@ -8,10 +8,12 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -88,6 +90,33 @@ int step_stop(const struct step *step)
     guard.stop_signal = (int)number;
     guard.stop_timeout = timeout * MILLISECOND;
     return 0;
+}
+
+/* For the init as well, which inherits it. Who may not lower it goes without (CAP_SYS_RESOURCE). */
+int step_oom_exempt(const struct step *step)
+{
+    int procfs = openat(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    if (procfs < 0)
+        return errno;
+    int error = set_oom_score_adj(procfs, step->args[0].number);
+
+    close(procfs);
+    run.oom_exempt = error == 0;
+    return error == EACCES ? 0 : error;
+}
+
+/* A quota or weight does not hold for SCHED_FIFO and SCHED_RR, and a v1 cgroup without a budget for them refuses such a
+ * process (sched(7)). SCHED_BATCH and SCHED_IDLE stay. */
+int step_reset_realtime(const struct step *step)
+{
+    const struct sched_param none = {0};
+    long policy = syscall(SYS_sched_getscheduler, 0L);
+
+    (void)step;
+    return policy == SCHED_FIFO || policy == SCHED_RR
+               ? outcome(syscall(SYS_sched_setscheduler, 0L, (long)SCHED_OTHER, &none))
+               : 0;
 }
 
 int step_deadline(const struct step *step)

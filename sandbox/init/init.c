@@ -5,6 +5,7 @@
 #include "init.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/sched.h>
 #include <poll.h>
@@ -31,6 +32,7 @@
 
 struct handed handed;
 volatile struct start *start;
+int procfs_outside = -1;
 
 static struct {
     pid_t pid;
@@ -126,6 +128,7 @@ static void let_go(void)
         give_up();
     prctl(PR_SET_NAME, "sandbox-init");
     prctl(PR_SET_DUMPABLE, 0);
+    procfs_outside = openat(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
 static void keep_fds(struct msghdr *message)

@@ -14,6 +14,9 @@ struct handed {
 
 extern struct handed handed;
 
+/* /proc as it was outside: inside it may be read-only. Nobody but the init and the workload's steps has it. */
+extern int procfs_outside;
+
 /* Memory that the child, which has its own otherwise, shares with the init. */
 struct start {
     int64_t time; /* when the last execve was tried */

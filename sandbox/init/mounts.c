@@ -14,6 +14,7 @@
 #include "mounts.h"
 #include "namespaces.h"
 #include "ops.h"
+#include "process.h"
 #include "record.h"
 
 enum { SLOTS = 64 };
@@ -38,11 +39,6 @@ static int keep(const struct step *step, int tree)
     }
     *slot = tree;
     return 0;
-}
-
-static int outcome(int result)
-{
-    return result < 0 ? errno : 0;
 }
 
 int step_private(const struct step *step)

@@ -30,11 +30,6 @@ static const uint64_t SLOW = CLONE_NEWNET; /* a third of a millisecond: others g
 struct holder holder = {-1, -1, -1, -1, -1, (uid_t)-1, (gid_t)-1};
 bool in_own_user_namespace;
 
-static int outcome(long result)
-{
-    return result < 0 ? errno : 0;
-}
-
 /* --- the guard's */
 
 /* It keeps nothing but the socket, and nobody in the namespaces may look into it: it is the host's root still. */

@@ -31,6 +31,7 @@ bool carry_out(const struct plan *plan, enum where where);
 int step_launcher(const struct step *), step_claim(const struct step *), step_stop(const struct step *);
 int step_deadline(const struct step *), step_watch(const struct step *), step_clone3(const struct step *);
 int step_id_map(const struct step *), step_remove(const struct step *), step_unlink(const struct step *);
+int step_oom_exempt(const struct step *), step_reset_realtime(const struct step *);
 int step_systemctl(const struct step *), step_tell_init(const struct step *), step_namespaces(const struct step *);
 int step_tell_namespaces(const struct step *), step_new_id_map(const struct step *);
 
@@ -50,6 +51,7 @@ int step_ambient(const struct step *), step_label(const struct step *), step_no_
 int step_landlock(const struct step *), step_seccomp(const struct step *);
 int step_join(const struct step *), step_rlimit(const struct step *), step_setgroups(const struct step *);
 int step_setresgid(const struct step *), step_setresuid(const struct step *), step_chdir(const struct step *);
+int step_oom_score_adj(const struct step *), step_nice(const struct step *), step_ionice(const struct step *);
 int step_setsid(const struct step *), step_ctty(const struct step *), step_reset_signals(const struct step *);
 int step_close_fds(const struct step *), step_execve(const struct step *);
 

@@ -10,6 +10,7 @@
 
 #include "ops.h"
 #include "privileges.h"
+#include "process.h"
 #include "record.h"
 
 enum { CAPABILITIES = 64 };
@@ -24,11 +25,6 @@ struct ruleset {
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV 32UL
 #endif
-
-static int outcome(long result)
-{
-    return result < 0 ? errno : 0;
-}
 
 int set_capabilities(uint64_t permitted, uint64_t effective, uint64_t inheritable)
 {

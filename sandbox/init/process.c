@@ -1,10 +1,14 @@
 #include "process.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "record.h"
 
 #define KERNEL_SIGNAL_SET sizeof(uint64_t) /* glibc's is 16 times as long */
 
@@ -28,6 +32,19 @@ int pidfd_of(pid_t pid)
 int pidfd_signal(int pidfd, int number)
 {
     return (int)syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0);
+}
+
+int set_oom_score_adj(int procfs, int64_t value)
+{
+    char text[24], *end = number_text(text, value);
+    int fd = openat(procfs, "self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return errno;
+    int error = write(fd, text, (size_t)(end - text)) < 0 ? errno : 0;
+
+    close(fd);
+    return error;
 }
 
 int default_signal(int number)

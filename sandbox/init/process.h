@@ -2,6 +2,8 @@
 #ifndef PROCESS_H
 #define PROCESS_H
 
+#include <errno.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "wire.h"
@@ -21,6 +23,16 @@ pid_t clone_process(uint64_t flags, int cgroup, int *pidfd);
 
 int pidfd_of(pid_t pid);
 int pidfd_signal(int pidfd, int number);
+
+/* Writes oom_score_adj of this process, which its children inherit (proc_pid_oom_score_adj(5)), by a directory of
+ * procfs. Returns an errno. */
+int set_oom_score_adj(int procfs, int64_t value);
+
+/* 0, or the errno of a system call that returned less. */
+static inline int outcome(long result)
+{
+    return result < 0 ? errno : 0;
+}
 
 /* SIG_DFL for all but KILL and STOP, or for one; by system call, because glibc keeps two signals to itself. */
 int default_signal(int number);

@@ -15,11 +15,6 @@
 #include "process.h"
 #include "record.h"
 
-static int outcome(long result)
-{
-    return result < 0 ? errno : 0;
-}
-
 /* "0" is the writer itself, whatever its pid is out there. */
 int step_join(const struct step *step)
 {

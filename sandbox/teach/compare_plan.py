@@ -12,7 +12,7 @@ PROCESS = ("rlimit", "deadline", "watch")
 """Ops that realise a limit without a cgroup's file."""
 NAMESPACES = ("namespaces", "id_map", "new_id_map", "clone3")
 """Ops of the guard that isolate."""
-UNRELATED = ("hold", "rlimit", "execve")
+UNRELATED = ("hold", "rlimit", "oom_score_adj", "nice", "ionice", "execve")
 """Ops inside that do not."""
 
 

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterator
 
 from ..isolation import namespaces
+from ..records import IO_CLASSES
 from ..steps import Arg, Phase, Plan, Step, Where
 from . import net_commands
 
@@ -135,6 +136,15 @@ def _exec_words(step: Step) -> list[str]:
     if step.op == "new_id_map":
         assert isinstance(step.args[0], tuple)
         return ["--map-auto", *["--map-root-user"] * (step.args[0][4] == "1")]  # who 0 is outside
+    if step.op == "oom_score_adj":
+        score, _, asked = step.args
+        return [f"choom -n {score} --"] if asked else []
+    if step.op == "nice":
+        return [f"nice -n {step.args[0]}"]
+    if step.op == "ionice":
+        level, number = step.args
+        kind = IO_CLASSES[int(str(number))]
+        return [f"ionice -c {kind}" + ("" if kind == "idle" else f" -n {level}")]
     if step.op == "rlimit":
         import resource
 

@@ -13,6 +13,7 @@ import pytest
 import sandbox
 from sandbox.cgroup.files import read_all
 from sandbox.errors import ExecError, LimitExceeded, SandboxError
+from sandbox.oom import Kills
 from sandbox.report import Outcome, Report, json_text
 from sandbox.spec import Limits, Spec
 from sandbox.steps import Limit, Plan, Read, Unmet
@@ -57,7 +58,10 @@ def test_the_schema_is_one() -> None:
     (Ending(status=SEGV), {}, "signaled", None, 11, 139),
     (Ending(status=KILLED), {}, "signaled", None, 9, 137),
     (Ending(status=KILLED), {"oom_kill": 1, "memory_failures": 9}, "oom", None, 9, 137),
-    (Ending(status=137 << 8), {"oom_kill": 1}, "oom", 137, None, 137),
+    (Ending(status=137 << 8), {"oom_kill": 1}, "exited", 137, None, 137),
+    (Ending(), {"oom_kill": 1, "memory_failures": 9}, "oom", None, 9, 137),
+    (Ending(), {}, "failed", None, None, 125),
+    (Ending(lost=True), {"oom_kill": 1}, "failed", None, None, 125),
     (Ending(status=0), {"oom_kill": 1}, "exited", 0, None, 0),
     (Ending(status=KILLED, reason="wall_time", hard=True), {}, "wall_time", None, 9, 124),
     (Ending(status=0, reason="wall_time"), {}, "wall_time", 0, None, 124),
@@ -77,22 +81,50 @@ def test_verdict(tmp_path: Path, ending: Ending, usage: dict[str, int], outcome:
     assert (data["outcome"], data["exit_code"], data["runner_exit_code"]) == (outcome, code, runner)
 
 
-def test_the_limit_is_blamed_only_if_it_was_hit(tmp_path: Path) -> None:
+def test_its_own_limit_is_blamed_when_nothing_else_can_be(tmp_path: Path) -> None:
     ending = Ending(status=KILLED)
-    hit = report(tmp_path, ending, oom_kill=1, memory_failures=3)
-    assert "its memory limit of 67108864 bytes was hit" in hit.why
-    assert "memory.events.local" in hit.why
-    assert "not because of a limit of this sandbox" in report(tmp_path, ending, oom_kill=1).why
+    hit = report(tmp_path, ending, oom_kill=1, memory_failures=3).why
+    assert hit.startswith("its memory limit of 67108864 bytes was hit, and the kernel killed 1 process")
+    assert "memory.events.local" in hit
+    assert report(tmp_path, ending, oom_kill=1, memory_peak=64 << 20).why.startswith("its memory limit")
+    assert report(tmp_path, ending, oom_kill=1).why.startswith("a memory limit above this sandbox was hit, or")
 
 
-def test_an_ancestor_that_is_tighter_is_named(tmp_path: Path) -> None:
-    above = tmp_path / "above"
-    above.mkdir()
-    (above / "memory.max").write_text(f"{32 << 20}\n")
-    found = report(tmp_path, Ending(status=KILLED), oom_kill=1, memory_failures=3)
-    assert found.limits[0].binding == str(above / "memory.max")
-    assert str(above / "memory.max") in found.why
+@pytest.mark.parametrize(("above", "usage", "why"), [
+    ("32M", {"oom": 1, "memory_failures": 3}, "its memory limit of 67108864 bytes was hit"),
+    ("32M", {"oom": 0, "memory_failures": 3}, "the memory limit in ABOVE was hit, or the machine was out of memory"),
+    ("32M", {"memory_failures": 3}, "its memory limit of 67108864 bytes or that in ABOVE was hit"),
+    ("128M", {"memory_failures": 3}, "its memory limit of 67108864 bytes or that in ABOVE was hit"),
+    ("128M", {}, "the memory limit in ABOVE was hit, or the machine was out of memory"),
+])
+def test_an_ancestor_that_has_a_limit_is_named(tmp_path: Path, above: str, usage: dict[str, int], why: str) -> None:
+    file = tmp_path / "above" / "memory.max"
+    file.parent.mkdir()
+    file.write_text(f"{int(above[:-1]) << 20}\n")
+    found = report(tmp_path, Ending(status=KILLED), oom_kill=1, **usage)
+    assert found.why.startswith(f"{why.replace('ABOVE', str(file))}, and the kernel killed")
+    assert (found.limits[0].binding == str(file)) == (above == "32M")
     assert found.limits[0].enforced
+
+
+@pytest.mark.parametrize(("limit", "why"), [
+    ("OWN", "its memory limit of 67108864 bytes was hit"),
+    ("/sys/fs/cgroup/a", "the memory limit of /sys/fs/cgroup/a was hit"),
+    ("", "the machine was out of memory")])
+def test_the_kernels_log_decides(tmp_path: Path, limit: str, why: str) -> None:
+    made = plan(tmp_path)
+    own = str(Path(made.limits[0].files[0]).parent)
+    found = judge(SPEC, made, Ending(status=KILLED), Usage(oom_kill=1, memory_failures=9), readings(made),
+                  Kills(True, own if limit == "OWN" else limit, "CONSTRAINT_NONE"), driver_reason="", done=(), unmet=())
+    assert found.why.startswith(f"{why}, and the kernel killed")
+
+
+def test_a_command_that_somebody_killed_after_its_child_was_out_of_memory(tmp_path: Path) -> None:
+    made = plan(tmp_path)
+    found = judge(SPEC, made, Ending(status=KILLED), Usage(oom_kill=1, memory_failures=9), readings(made),
+                  Kills(False, "/x", "CONSTRAINT_MEMCG"), driver_reason="", done=(), unmet=())
+    assert found.outcome == "signaled"
+    assert found.why == "work was killed by SIGKILL; the kernel killed 1 process(es) in it for memory"
 
 
 def test_a_limit_that_was_changed_during_the_run_is_not_enforced(tmp_path: Path) -> None:

@@ -94,6 +94,17 @@ def test_zero_is_a_duration_only_where_it_means_something():
     assert units.parse_seconds("0", "--stop-timeout", zero=True) == 0
 
 
+@pytest.mark.parametrize(("text", "value"), [("-1000", -1000), ("-0", 0), ("0", 0), ("1000", 1000)])
+def test_numbers_that_may_be_negative(text, value):
+    assert units.parse_signed(text, "--oom-score-adj", low=-1000, high=1000, example="500") == value
+
+
+@pytest.mark.parametrize("text", ["", "-", "--1", "+1", "1.5", "-1k", "1001", "-1001", "max"])
+def test_numbers_that_are_not_whole_or_too_large(text):
+    with pytest.raises(SpecError, match="--oom-score-adj"):
+        units.parse_signed(text, "--oom-score-adj", low=-1000, high=1000, example="500")
+
+
 @pytest.mark.parametrize(("text", "value"), [("0", "0"), ("0-2,4", "0-2,4"), ("4,2,0-1", "0-2,4"), ("1,1,0-1", "0-1"),
                                              ("3-3", "3"), ("8191", "8191")])
 def test_cpu_lists_are_canonical(text, value):

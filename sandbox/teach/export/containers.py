@@ -233,6 +233,12 @@ def _process(values: Values) -> Pieces:
             yield Lost("--ulimit: they know no limit called as (RLIMIT_AS).")
         else:
             yield f"--ulimit={rlimit(item).lower()}={bound(item.soft, '-1')}:{bound(item.hard, '-1')}"
+    if spec.oom_score_adj is not None:
+        yield f"--oom-score-adj={spec.oom_score_adj}"
+    if spec.nice is not None:
+        yield Lost("--nice: they have no such flag; nice(1) in front of the command sets it, if the image has it.")
+    if spec.ionice is not None:
+        yield Lost("--ionice: they have no such flag; ionice(1) in front of the command sets it, if the image has it.")
     if spec.user is not None:
         yield f"--user={spec.user.uid}:{spec.user.gid}"
         yield from (f"--group-add={group}" for group in spec.user.groups if group != spec.user.gid)

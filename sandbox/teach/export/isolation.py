@@ -15,7 +15,8 @@ from .values import Lost, Values
 
 ELSEWHERE = frozenset((
     "argv", "limits", "env", "cwd", "user", "tty", "driver", "name", "cgroup_parent", "systemd_user", "unit_type",
-    "unit", "slice", "property", "best_effort", "stop_signal", "stop_timeout"))
+    "unit", "slice", "property", "best_effort", "stop_signal", "stop_timeout",
+    "oom_score_adj", "nice", "ionice"))
 """Fields of the Spec that are no matter of isolation."""
 TRANSLATED = frozenset((
     "network", "publish", "net_rate", "net_delay", "pid", "ipc", "uts", "userns", "cgroupns", "ns", "hostname",

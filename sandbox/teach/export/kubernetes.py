@@ -158,6 +158,10 @@ def _times(spec: Spec) -> Iterator[Entry | Lost]:
     if spec.stop_timeout != Spec(argv=("true",)).stop_timeout:
         yield "terminationGracePeriodSeconds", math.ceil(spec.stop_timeout)
         yield Lost("--stop-timeout: terminationGracePeriodSeconds are whole ones, rounded up here.")
+    if spec.oom_score_adj is not None:
+        yield Lost("--oom-score-adj: the kubelet sets it by the Pod's class of service.")
+    if spec.nice is not None or spec.ionice is not None:
+        yield Lost("--nice, --ionice: a Pod has neither; nice(1) and ionice(1) in front of the command set them.")
     if spec.stop_signal != signal.SIGTERM:
         yield Lost("--stop-signal: it is the image's STOPSIGNAL; a Pod can name one since Kubernetes 1.33 only.")
 

@@ -31,6 +31,7 @@ from .values import (
 
 VERSION = "1.0.2"
 INFINITY = 2**64 - 1
+IO_CLASSES = {"realtime": "IOPRIO_CLASS_RT", "best-effort": "IOPRIO_CLASS_BE", "idle": "IOPRIO_CLASS_IDLE"}
 UNIFIED = ("cpu_weight", "cpu_idle", "cpu_burst", "memory_high", "memory_min", "oom_group", "io_weight",
            "blkio_weight_device", "cgroup_conf")
 """Limits that go into the map of raw cgroup v2 files, after all others."""
@@ -161,6 +162,14 @@ def _process(values: Values) -> Iterator[Entry | Lost]:
     core = () if isolation.has_core_limit(spec) else (Ulimit("core", 0, 0),)
     yield "rlimits", [{"type": f"RLIMIT_{rlimit(item)}", "soft": INFINITY if item.soft is None else item.soft,
                        "hard": INFINITY if item.hard is None else item.hard} for item in (*core, *spec.limits.ulimit)]
+    if spec.oom_score_adj is not None:
+        yield "oomScoreAdj", spec.oom_score_adj
+    if spec.nice is not None:
+        yield "scheduler", {"policy": "SCHED_OTHER", "nice": spec.nice}
+    if spec.ionice is not None:
+        yield "ioPriority", {"class": IO_CLASSES[spec.ionice.kind], "priority": spec.ionice.level}
+    if spec.nice is not None or spec.ionice is not None:
+        yield Lost("--nice, --ionice: a runtime of an older version of the specification than 1.1 ignores them.")
     yield from mangled(spec, "JSON")
 
 

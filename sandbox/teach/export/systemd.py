@@ -20,7 +20,7 @@ from ...units import show_seconds
 from ...wishes import DEFAULT_PERIOD, Wish
 from . import isolation, isolation_unit
 from .quoting import shell_lines, shell_word, unit_word
-from .values import Lost, Values, as_utf8, bound, environment, file_text, flag, mangled, rlimit, sort
+from .values import Lost, Values, as_utf8, bound, environment, file_text, flag, mangled, priorities, rlimit, sort
 
 Setting = tuple[str, str]
 NEWEST = 999
@@ -74,7 +74,7 @@ def _in_scope(values: Values) -> Iterator[str | Lost]:
     yield Lost("A scope has the caller's environment; env(1) in front of the command replaces it.")
     yield isolation_unit.scope(spec)
     yield from (Lost(f"The value of {name} is not printed: it is taken from your shell.") for name in hidden)
-    yield "-- " + " ".join(["prlimit", *rlimits, "env -i",
+    yield "-- " + " ".join([*priorities(spec), "prlimit", *rlimits, "env -i",
                             *(f"{name}={shell_word(value)}" for name, value in shown),
                             *(f'{name}="${name}"' for name in hidden)])
     yield " ".join(map(shell_word, spec.argv))
@@ -222,6 +222,14 @@ def _process(values: Values, *, scope: bool) -> Iterator[Setting]:
         return
     for item in spec.limits.ulimit:
         yield f"Limit{rlimit(item)}", f"{bound(item.soft, 'infinity')}:{bound(item.hard, 'infinity')}"
+    if spec.oom_score_adj is not None:
+        yield "OOMScoreAdjust", str(spec.oom_score_adj)
+    if spec.nice is not None:
+        yield "Nice", str(spec.nice)
+    if spec.ionice is not None:
+        yield "IOSchedulingClass", spec.ionice.kind
+        if spec.ionice.kind != "idle":
+            yield "IOSchedulingPriority", str(spec.ionice.level)
     if spec.user is not None and (groups := [str(one) for one in spec.user.groups if one != spec.user.gid]):
         yield "SupplementaryGroups", " ".join(groups)
 

@@ -146,6 +146,19 @@ def mangled(spec: Spec, carrier: str) -> list[Lost]:
     return [Lost(f"{carrier} holds only UTF-8: other bytes of the command are replaced by U+FFFD.")]
 
 
+def priorities(spec: Spec) -> list[str]:
+    """Programs in front of the command that set its priorities, each with its flags."""
+    words = []
+    if spec.oom_score_adj is not None:
+        words.append(f"choom -n {spec.oom_score_adj} --")
+    if spec.nice is not None:
+        words.append(f"nice -n {spec.nice}")
+    if spec.ionice is not None:
+        level = "" if spec.ionice.kind == "idle" else f" -n {spec.ionice.level}"
+        words.append(f"ionice -c {spec.ionice.kind}{level}")
+    return words
+
+
 def rlimit(item: Ulimit) -> str:
     """``NOFILE``, which the C library also calls ``OFILE``."""
     return "NOFILE" if item.name == "ofile" else item.name.upper()
