@@ -32,11 +32,12 @@ def blamed(done: Result) -> str:
 
 @pytest.fixture
 def limited_slice() -> Iterator[Callable[[str], str]]:
-    """Gives a slice a limit; returns its name."""
+    """Gives a slice a memory limit, and no swap; returns its name."""
     name = f"{names('test').replace('-', '')}.slice"
 
-    def limit(words: str) -> str:
-        for command in (["start", name], ["set-property", "--runtime", name, words]):
+    def limit(size: str) -> str:
+        words = (f"MemoryMax={size}", "MemorySwapMax=0")
+        for command in (["start", name], ["set-property", "--runtime", name, *words]):
             subprocess.run(["systemctl", *MANAGER, *command], check=True)
         return name
 
@@ -47,8 +48,8 @@ def limited_slice() -> Iterator[Callable[[str], str]]:
 
 @pytest.mark.only("systemd", "service", "delegated")
 def test_the_limit_of_its_slice(sandbox: Program, limited_slice: Callable[[str], str]) -> None:
-    above = limited_slice("MemoryMax=40M")
-    done = sandbox("-m", "80m", "--swap-max", "0", "--slice", above, *python(HOG))
+    above = limited_slice("40M")
+    done = sandbox("-m", "80m", "--slice", above, *python(HOG))
     assert (done.code, done.report["outcome"]) == (137, "oom"), done.err
     assert f"/{above}" in blamed(done)
 
@@ -57,7 +58,7 @@ def test_the_limit_of_its_slice(sandbox: Program, limited_slice: Callable[[str],
 @pytest.mark.requires("root")
 def test_a_looser_limit_of_its_slice_that_others_have_used_up(sandbox: Program,
                                                               limited_slice: Callable[[str], str]) -> None:
-    above = limited_slice("MemoryMax=96M")
+    above = limited_slice("96M")
     with sandbox.start("--slice", above, "-m", "90m", *python(HOLD)) as other:
         other.read_line()
         done = sandbox("-m", "80m", "--slice", above, "--oom-score-adj", "1000", *python(HOG))
