@@ -38,6 +38,7 @@ def test_the_callers_score_is_not_inherited(sandbox: Program) -> None:
     assert sandbox(*SCORE, wrap=scored(500)).out == b"%d\n" % usual(sandbox.driver)
 
 
+@pytest.mark.long_in_vm
 @pytest.mark.parametrize("score", [0, 7, 1000])
 def test_a_score_that_is_asked_for(sandbox: Program, score: int) -> None:
     assert sandbox("--oom-score-adj", str(score), *SCORE, wrap=scored(5)).out == b"%d\n" % score
@@ -62,7 +63,7 @@ def test_the_score_where_proc_is_read_only(sandbox: Program) -> None:
     assert sandbox("--pid", "host", *SCORE, wrap=scored(500)).out == b"0\n"
 
 
-@pytest.mark.parametrize("limit", ["256k", "1m"])
+@pytest.mark.parametrize("limit", ["256k", pytest.param("1m", marks=pytest.mark.long_in_vm)])
 def test_a_tiny_limit_ends(sandbox: Program, limit: str) -> None:
     """No page fault is tried for ever because there is nobody whom the kernel may kill."""
     done = sandbox("-m", limit, "--timeout", "60", "--", "true")
@@ -70,6 +71,7 @@ def test_a_tiny_limit_ends(sandbox: Program, limit: str) -> None:
     assert done.report.get("outcome") in ("exited", "oom", None), done.err
 
 
+@pytest.mark.long_in_vm
 @pytest.mark.once
 def test_what_the_kernel_may_not_kill_has_no_memory_limit(sandbox: Program) -> None:
     done = sandbox("-m", "64m", "--oom-score-adj", "-1000", "--", "true")
@@ -95,6 +97,7 @@ def test_memory_that_belongs_to_no_process(sandbox: Program, tmp_path: Path, fla
     assert "memory limit" in done.report["why"]
 
 
+@pytest.mark.long_in_vm
 def test_who_passes_137_on_was_not_killed(sandbox: Program) -> None:
     done = sandbox("-m", "24m", "--", "sh", "-c", '"$@"; exit $?', "sh", *python(HOG)[1:])
     assert (done.code, done.report["outcome"]) == (137, "exited"), done.err
