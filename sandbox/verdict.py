@@ -83,7 +83,7 @@ def _status(ending: Ending, usage: Usage) -> tuple[int | None, int | None]:
 
 
 def _outcome(ending: Ending, usage: Usage, log: Kills | None, code: int | None, number: int | None) -> Outcome:
-    if ending.exec_error or ending.lost:
+    if ending.exec_error:
         return Outcome.FAILED
     if ending.reason in TIME_LIMITS:
         return Outcome(ending.reason)

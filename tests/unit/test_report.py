@@ -62,6 +62,8 @@ def test_the_schema_is_one() -> None:
     (Ending(), {"oom_kill": 1, "memory_failures": 9}, "oom", None, 9, 137),
     (Ending(), {}, "failed", None, None, 125),
     (Ending(lost=True), {"oom_kill": 1}, "failed", None, None, 125),
+    (Ending(lost=True, reason="wall_time"), {"oom_kill": 1}, "wall_time", None, None, 124),
+    (Ending(lost=True, reason="killed"), {}, "killed", None, None, 125),
     (Ending(status=0), {"oom_kill": 1}, "exited", 0, None, 0),
     (Ending(status=KILLED, reason="wall_time", hard=True), {}, "wall_time", None, 9, 124),
     (Ending(status=0, reason="wall_time"), {}, "wall_time", 0, None, 124),
