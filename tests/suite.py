@@ -293,8 +293,8 @@ def _command(part: Part, tier: str, flags: list[str]) -> list[str]:
 
 
 def _files_with_tests(part: Part, chosen: dict[str, str]) -> list[str]:
-    """Those of a part's files that have a test to run there: to load the others takes an emulated CPU 20 s. Those with
-    most tests come first, so that both workers of pytest-xdist end at about the same time.
+    """Return the test files with at least one test to run in this part. To load the others takes an emulated CPU 20 s.
+    Files with most tests come first, so that both workers of pytest-xdist end at about the same time.
 
     :param chosen: the environment that selects the tests.
     """

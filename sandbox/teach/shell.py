@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterator
 
 from ..isolation import namespaces
-from ..records import IO_CLASSES
+from ..records import IO_CLASSES, IoPriority
 from ..steps import Arg, Phase, Plan, Step, Where
 from . import net_commands
 
@@ -130,6 +130,11 @@ def _shell_words(plan: Plan) -> list[str]:
     return [f"    cd {shlex.quote(str(step.args[0]))}" for step in plan.steps if step.op == "chdir"]
 
 
+def ionice(priority: IoPriority) -> str:
+    """Return the ionice(1) command line in front of a command."""
+    return f"ionice -c {priority.kind}" + ("" if priority.kind == "idle" else f" -n {priority.level}")
+
+
 def _exec_words(step: Step) -> list[str]:
     if step.op in ("clone3", "namespaces"):
         return _unshare(step)
@@ -142,9 +147,8 @@ def _exec_words(step: Step) -> list[str]:
     if step.op == "nice":
         return [f"nice -n {step.args[0]}"]
     if step.op == "ionice":
-        level, number = step.args
-        kind = IO_CLASSES[int(str(number))]
-        return [f"ionice -c {kind}" + ("" if kind == "idle" else f" -n {level}")]
+        level, kind = (int(str(arg)) for arg in step.args)
+        return [ionice(IoPriority(IO_CLASSES[kind], level))]
     if step.op == "rlimit":
         import resource
 

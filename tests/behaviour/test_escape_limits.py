@@ -37,10 +37,10 @@ for _ in range(96):
 
 @pytest.mark.parametrize("where", ["/dev/shm", "/tmp", "/var/tmp", "/run", "memfd"])
 def test_l03_files_in_memory_are_charged(sandbox: Program, where: str) -> None:
-    """Fails when the tmpfs is the host's, or is written to by somebody outside the cgroup: nobody would be charged.
+    """Files in a tmpfs of the sandbox are charged to its cgroup, and their memory is freed when it ends.
 
-    Shmem counts the whole machine, and the memory of a VM that boots beside the tests is shared memory, too. So a run
-    after which Shmem has grown is repeated: memory that a sandbox leaves behind would show after each.
+    Shmem in /proc/meminfo counts the whole machine. A VM that boots beside the tests makes it grow as well, because
+    QEMU's guest memory is shared memory. So the run is repeated if Shmem has grown: a leak would show every time.
     """
     for _ in range(5):
         before = shmem()

@@ -1,4 +1,4 @@
-"""What the command has of its caller's, and what it never has: the table in the README, line by line."""
+"""Process attributes that the command inherits from the caller, and those that it does not: the table in the README."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ os.chdir("/usr")
 os.execvp(sys.argv[1], sys.argv[1:])
 """
 COMMAND = """
-KEYCTL = {"x86_64": 250}.get(__import__("os").uname().machine, 219)
 import ctypes, json, os, resource, signal
+KEYCTL = {"x86_64": 250}.get(os.uname().machine, 219)
 death = ctypes.c_int()
 prctl = ctypes.CDLL(None).prctl
 prctl(2, ctypes.byref(death), 0, 0, 0)
@@ -47,7 +47,7 @@ print(json.dumps({
     "policy": os.sched_getscheduler(0)}))
 """
 MANAGER = ("nice", "umask", "affinity", "nofile", "personality", "slack")
-"""What a service has of its manager, not of the caller."""
+"""Attributes that a service inherits from systemd, not from the caller."""
 
 
 def of(sandbox: Program, *flags: str, wrap: tuple[str, ...] = (sys.executable, "-c", CALLER)) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from support.hogs import HOG
 from support.machine import holders
 from support.sandbox_run import Program, python
 from support.warm_program import warm
@@ -16,9 +17,6 @@ pytestmark = pytest.mark.matter("limits")
 sandbox = warm
 
 MIB = 1 << 20
-# Not of zeros: with swap, Linux 6.12 gives such pages back to the shared zero page instead of charging them.
-HOG = 'b = bytearray(b"x") * (96 << 20)'
-"""More than 24 MiB and as much swap. Each MiB that is touched takes an emulated CPU some hundredths of a second."""
 
 
 def test_memory_limit_ends_the_run(sandbox: Program) -> None:

@@ -1,4 +1,4 @@
-"""Whom the kernel kills for memory: the command, never our own processes, whatever the caller's oom_score_adj is."""
+"""oom_score_adj: the command does not inherit the caller's, and the OOM killer chooses the command before the init."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from support import tiny_programs
+from support import hogs
+from support.hogs import HOG
 from support.sandbox_run import Program, python
 
 pytestmark = pytest.mark.matter("limits")
 
 SCORE = ("--", "cat", "/proc/self/oom_score_adj")
-HOG = 'b = bytearray(b"x") * (96 << 20)'
 UNIT = ("systemd", "service")
 """Drivers whose init is in the cgroup with the limit."""
 
 
 def scored(score: int) -> tuple[str, ...]:
-    """In front of the program: it inherits the score."""
+    """Words that set the shell's own oom_score_adj and then exec the rest, which inherits it."""
     return ("sh", "-c", f'echo {score} >/proc/self/oom_score_adj && exec "$@"', "sh")
 
 
 def may_lower() -> bool:
-    """This is root with CAP_SYS_RESOURCE, in the first user namespace."""
+    """Whether these tests may lower an oom_score_adj: they run as root with CAP_SYS_RESOURCE."""
     with open("/proc/self/status") as file:
         status = dict(line.split(":\t", 1) for line in file)
     return os.geteuid() == 0 and bool(int(status["CapEff"], 16) & 1 << 24)
@@ -65,7 +65,7 @@ def test_the_score_where_proc_is_read_only(sandbox: Program) -> None:
 
 @pytest.mark.parametrize("limit", ["256k", pytest.param("1m", marks=pytest.mark.long_in_vm)])
 def test_a_tiny_limit_ends(sandbox: Program, limit: str) -> None:
-    """No page fault is tried for ever because there is nobody whom the kernel may kill."""
+    """If every process in the cgroup were exempt from the OOM killer, the kernel would retry a page fault for ever."""
     done = sandbox("-m", limit, "--timeout", "60", "--", "true")
     assert done.seconds < 60
     assert done.report.get("outcome") in ("exited", "oom", None), done.err
@@ -89,9 +89,9 @@ def test_a_limit_ends_what_inherits_that_it_is_never_killed(sandbox: Program) ->
 @pytest.mark.parametrize("flags", [(), pytest.param(("--oom-group",), marks=pytest.mark.requires("cgroup2"))],
                          ids=["one", "group"])
 def test_memory_that_belongs_to_no_process(sandbox: Program, tmp_path: Path, flags: tuple[str, ...]) -> None:
-    """The kernel judges by resident memory, and a file in memory counts for nobody: the init is as large then."""
+    """The OOM killer compares resident memory. A memfd is in none, so the init looks as large as the command."""
     program = tmp_path / "fill"
-    tiny_programs.write(program, tiny_programs.FILL_A_FILE)
+    hogs.write(program, hogs.FILL_A_FILE)
     done = sandbox("-m", "20m", *flags, "-v", f"{program}:/tmp/fill:ro", "--", "/tmp/fill")
     assert (done.code, done.report["outcome"]) == (137, "oom"), done.err
     assert "memory limit" in done.report["why"]

@@ -17,19 +17,15 @@ import pytest
 from support.machine import SLOWER, cgroup_file, eventually, holders
 from support.sandbox_run import Program, Running, names, python
 from support.selection import DRIVERS
+from support.systemctl import MANAGER, systemctl
 from support.systemd_connections import ALTOGETHER, MESSAGE_BUS, OWN_SOCKET, PER_USER, Crowd
 from support.warm_program import warm
 
 sandbox = warm
 pytestmark = [pytest.mark.matter("units"), pytest.mark.requires("systemd")]
 
-MANAGER = [] if os.geteuid() == 0 else ["--user"]
 NO_SUCH_UNIT = 4
 """What ``systemctl status`` exits with, by the LSB's rules."""
-
-
-def systemctl(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["systemctl", *MANAGER, *words], capture_output=True, text=True, check=False)
 
 
 def shown(unit: str, *properties: str) -> dict[str, str]:

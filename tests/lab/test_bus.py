@@ -205,10 +205,11 @@ def test_starting_while_systemd_is_at_it(lab: Lab, word: str, private: bool) -> 
 
 
 def test_the_first_user_of_a_message_bus(lab: Lab) -> None:
-    """It starts the bus, which systemd joins a moment later: both signals come, no matter who is there first."""
+    """The first client starts dbus-daemon, and systemd connects to it a moment later. A unit can be started and stopped
+    even if the client was connected before systemd."""
     inside(lab, """
         for number in range(20):
-            for word in ("stop", "reset-failed"):  # the latter forgets how often it was started
+            for word in ("stop", "reset-failed"):  # reset-failed also resets the start rate limit
                 subprocess.run(["nsenter", "-t", "1", "-m", "systemctl", word, "dbus.service"], check=True)
             with Bus.open() as bus, sleeper() as process:
                 assert not bus._link.private

@@ -51,7 +51,7 @@ QUICK = {
 
 PLACE = os.environ.get("SANDBOX_TEST_PLACE", "host")
 DRIVERS = tuple(os.environ.get("SANDBOX_TEST_DRIVERS", "cgroupfs").split(","))
-"""The drivers that make cgroups here; ``none`` is added by the tests that need no cgroup."""
+"""The cgroup drivers that this test run uses. Tests that need no cgroup use the driver ``none`` as well."""
 TIER = os.environ.get("SANDBOX_TEST_TIER", "all")
 """``quick`` or ``all``."""
 

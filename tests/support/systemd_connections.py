@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import resource
 import socket
-import subprocess
 from contextlib import ExitStack
 
 from jeepney import DBusAddress, new_method_call  # type: ignore[import-untyped]
 
 from support.machine import eventually
+from support.systemctl import systemctl
 
 RUN = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "/nonexistent")
 OWN_SOCKET = f"{RUN}/systemd/private"
@@ -24,8 +24,9 @@ HELLO = new_method_call(DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DB
 
 
 class Crowd:
-    """Connections of ours. Leaving the ``with`` block closes them all, and waits until systemd has seen to it: each
-    takes it some milliseconds, and until then it takes no other."""
+    """Many idle connections. Leaving the ``with`` block closes them, and then waits until systemd answers systemctl.
+
+    systemd takes some milliseconds to drop each closed connection, and accepts no new one until it has dropped them."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -38,7 +39,7 @@ class Crowd:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-        assert eventually(_systemd_answers, seconds=300)
+        assert eventually(lambda: systemctl("show", "--property=Version").returncode == 0, seconds=300)
 
     def join(self, path: str, number: int) -> int:
         """Connect ``number`` times, or until that is refused; how often it was not."""
@@ -62,10 +63,3 @@ class Crowd:
             return True
         except ConnectionError:
             return False
-
-
-def _systemd_answers() -> bool:
-    """By its own socket, as systemctl is used."""
-    manager = "--system" if os.geteuid() == 0 else "--user"
-    return subprocess.run(["systemctl", manager, "show", "--property=Version"], capture_output=True,
-                          check=False).returncode == 0

@@ -1,5 +1,4 @@
-"""What a process starts with, for other tools: SELinux labels, of which only whole ones can be passed on, and the OOM
-score."""
+"""Exports of process attributes: SELinux labels, of which only complete ones can be exported, OOM score, priorities."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from ...records import UNLIMITED, Percent, Ulimit
 from ...spec import Spec, flag_of
 from ...steps import Plan
 from ...wishes import Wish, wishes
+from ..shell import ionice
 
 CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "io", "hugetlb")
 T = TypeVar("T")
@@ -147,15 +148,14 @@ def mangled(spec: Spec, carrier: str) -> list[Lost]:
 
 
 def priorities(spec: Spec) -> list[str]:
-    """Programs in front of the command that set its priorities, each with its flags."""
+    """Return the programs in front of the command that set its priorities, each with its flags."""
     words = []
     if spec.oom_score_adj is not None:
         words.append(f"choom -n {spec.oom_score_adj} --")
     if spec.nice is not None:
         words.append(f"nice -n {spec.nice}")
     if spec.ionice is not None:
-        level = "" if spec.ionice.kind == "idle" else f" -n {spec.ionice.level}"
-        words.append(f"ionice -c {spec.ionice.kind}{level}")
+        words.append(ionice(spec.ionice))
     return words
 
 

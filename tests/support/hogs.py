@@ -1,4 +1,4 @@
-"""Programs of a few bytes, written as machine code: a compiler is not everywhere, and an interpreter is too large."""
+"""Programs that use up memory: one in Python, and one in machine code whose own resident set is a few pages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import os
 import struct
 from pathlib import Path
 
+# Not of zeros: with swap, Linux 6.12 gives such pages back to the shared zero page instead of charging them.
+HOG = 'b = bytearray(b"x") * (96 << 20)'
+"""Python code that needs more than 24 MiB and as much swap. To touch one MiB takes an emulated CPU some hundredths of a
+second."""
 ADDRESS = 0x400000
 HEADERS = 64 + 56
 FILL_A_FILE = bytes.fromhex(
@@ -13,11 +17,11 @@ FILL_A_FILE = bytes.fromhex(
     "89c7"
     "b801000000" "be00004000" "ba00100000" "0f05"  # write(fd, ADDRESS, 4096)
     "ebed")  # and again
-"""For x86-64: fills a file in memory without end. No process has that memory in its resident set."""
+"""Machine code for x86-64 that writes to a memfd for ever. The memfd's pages are in no process's resident set."""
 
 
 def write(path: Path, code: bytes) -> None:
-    """An executable: elf(5) with one segment."""
+    """Write an executable: an ELF file with one segment (elf(5))."""
     size = HEADERS + len(code)
     header = b"\x7fELF\2\1\1" + bytes(9) + struct.pack(
         "<HHIQQQIHHHHHH", 2, 62, 1, ADDRESS + HEADERS, 64, 0, 0, 64, 56, 1, 0, 0, 0)
