@@ -174,7 +174,7 @@ class Sandbox:
             if cause is not None:
                 raise cause from error
             raise
-        # Imported only now: loading it takes 4 ms, in which the guard and the init start.
+        # This import takes 4 ms. The guard and the init start at the same time, so it costs nothing here.
         from .process import Process
 
         assert executor.guard is not None

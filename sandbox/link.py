@@ -77,8 +77,8 @@ class Link:
                 self.ask(DBUS, DBUS_ROOT, DBUS, "Hello")
                 for member in ("JobRemoved", "UnitRemoved"):
                     self._tell_bus("AddMatch", f"type='signal',sender='{SYSTEMD}',path='{ROOT}',member='{member}'")
-                # Without a subscriber the manager broadcasts nothing. Its answer is waited for: a bus that we were the
-                # first to use is joined by systemd only now, and loses what was sent to it before.
+                # systemd broadcasts signals only if a client has called Subscribe. Wait for the answer: our connection
+                # may have started dbus-daemon, which drops calls to systemd until systemd has connected to it as well.
                 self.manager("Subscribe")
             except Refused as error:
                 raise ConnectionRefusedError(str(error)) from None
@@ -107,7 +107,8 @@ class Link:
         if answer.kind == dbus.METHOD_RETURN:
             return answer.body
         if answer.error in ABSENT and not self.private:
-            raise ConnectionResetError(f"systemd is not on this bus: {answer.error} (SIGUSR1 has it come back)")
+            raise ConnectionResetError(f"systemd is not connected to this message bus: {answer.error}; "
+                                       "SIGUSR1 makes systemd reconnect")
         raise Refused(answer.error, str(answer.body[0]) if answer.body else "")
 
     def manager(self, method: str, signature: str = "", *body: object) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
-"""What the kernel's log says of processes that it killed for memory: which they were, and whose limit was hit.
+"""Out-of-memory kills in the kernel's log: which processes were killed, and which cgroup's limit was hit.
 
-No counter tells either. Sources: ``mm/oom_kill.c``, and ``Documentation/ABI/testing/dev-kmsg`` for the records.
+The cgroup's counters tell neither. Sources: ``mm/oom_kill.c``, and ``Documentation/ABI/testing/dev-kmsg`` for records.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 FIRST_PID_NAMESPACE = 0xEFFFFFFC
-"""Its inode, ``PROC_PID_INIT_INO`` in ``include/linux/proc_ns.h``: the pids in the log are those in there."""
+"""Inode of the initial pid namespace (``PROC_PID_INIT_INO`` in ``include/linux/proc_ns.h``). The log has its pids."""
 DEVICE = os.makedev(1, 11)
-"""Of ``/dev/kmsg``; a container may have put something else there."""
+"""Device number of ``/dev/kmsg``. In a container another file may have that name."""
 RECORD = 8192
-"""Bytes: more than the kernel makes of one record."""
+"""Buffer size for one record, in bytes. The kernel's records are shorter."""
 CHOSEN = re.compile(r"oom-kill:constraint=(\w+),.*?(?:oom_memcg=(.*?)|global_oom),task_memcg=(.*?),task=.*,pid=(\d+),"
                     r"uid=\d+")
 KILLED = re.compile(r"(?:Memory cgroup out|Out) of memory: Killed process (\d+) ")
@@ -27,12 +27,12 @@ ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 
 
 class Kills(NamedTuple):
-    """What is known of the processes of one cgroup that the kernel killed for memory.
+    """Out-of-memory kills in one cgroup.
 
-    :param command: whether the command itself was among them; None when that cannot be told.
-    :param limit: the directory of the cgroup whose limit was hit; below the root of the whole tree if that is not to be
-        seen here; empty when it was none.
-    :param constraint: the kernel's word for what was out of memory, such as ``CONSTRAINT_MEMCG``.
+    :param command: whether the OOM killer killed the command itself; None if unknown.
+    :param limit: directory of the cgroup whose memory limit was hit, or its path in the host's hierarchy if it is not
+        visible here; empty if no cgroup's limit was hit.
+    :param constraint: the kernel's name for what was out of memory, such as ``CONSTRAINT_MEMCG``.
     """
 
     command: bool | None
@@ -41,27 +41,28 @@ class Kills(NamedTuple):
 
 
 def kills(directory: str, count: int, pid: int | None) -> Kills | None:
-    """What the log has of a cgroup; None when it cannot be read, or says nothing of it.
+    """Return what the kernel's log says about a cgroup; None if the log is not readable or does not mention the cgroup.
 
-    :param directory: of the cgroup.
-    :param count: how many processes the cgroup's own counter says were killed.
-    :param pid: of the command, in the caller's pid namespace.
+    :param directory: directory of the cgroup.
+    :param count: number of killed processes by the cgroup's own counter.
+    :param pid: pid of the command in the caller's pid namespace; None if it never ran.
     """
     mount = directory
     while not os.path.ismount(mount):
         mount = os.path.dirname(mount)
     try:
-        messages = [*_messages()]
-        known = os.stat("/proc/self/ns/pid").st_ino == FIRST_PID_NAMESPACE
+        if os.stat("/proc/self/ns/pid").st_ino != FIRST_PID_NAMESPACE:
+            pid = None
+        return find(_messages(), mount, directory[len(mount):], count, pid)
     except OSError:
         return None
-    return find(messages, mount, directory[len(mount):], count, pid if known else None)
 
 
 def find(messages: Iterable[str], mount: str, cgroup: str, count: int, pid: int | None) -> Kills | None:
-    """See :func:`kills`. Pure; names of sandboxes may come again, so only the last ``count`` kills are of this one.
+    """Find the last ``count`` kills in a cgroup; earlier ones are of an earlier sandbox with the same name. Pure.
 
-    :param cgroup: path below ``mount``. In a container, the log's paths begin with what is hidden there.
+    :param messages: the log, oldest first.
+    :param cgroup: path below ``mount``. In a container the log's path has a prefix that is not visible there.
     """
     chosen: list[tuple[str, str, str, int]] = []
     killed: list[int] = []
@@ -77,7 +78,7 @@ def find(messages: Iterable[str], mount: str, cgroup: str, count: int, pid: int 
         return None
     chosen = chosen[-count:]
     was_killed = pid in killed[chosen[0][-1]:]
-    # Of a group that is killed together, only one is told with its cgroup; of many kills in a row, not every one.
+    # The log names the cgroup of only one process of a memory.oom.group, and skips lines of many kills in one second.
     known = pid is not None and (was_killed or len(chosen) == count)
     constraint, limit, hidden, _ = chosen[-1]
     if limit and limit.startswith(hidden):
@@ -86,9 +87,9 @@ def find(messages: Iterable[str], mount: str, cgroup: str, count: int, pid: int 
 
 
 def _messages() -> Iterator[str]:
-    """The kernel's own, oldest first.
+    """Yield the messages of the kernel itself from its log, oldest first.
 
-    :raises OSError: there is no log, or it is not for us.
+    :raises OSError: there is no log, or this user may not read it.
     """
     fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
@@ -100,9 +101,9 @@ def _messages() -> Iterator[str]:
                 try:
                     record = os.read(fd, RECORD)
                 except BrokenPipeError:
-                    continue  # it was overwritten; the next read has the one after it
+                    continue  # the record was overwritten; the next read returns the oldest that is left
                 priority, _, message = record.partition(b"\n")[0].decode(errors="replace").partition(",")
-                if int(priority) < 8:  # facility 0; programs can only write others
+                if int(priority) < 8:  # facility 0 (kernel), which no program can write
                     yield ESCAPE.sub(lambda found: chr(int(found[1], 16)), message.partition(";")[2])
     finally:
         os.close(fd)

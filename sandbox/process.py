@@ -43,9 +43,9 @@ HINTS = {
 NOT_ALLOWED = {
     "nice": ("--nice {}", "it needs CAP_SYS_NICE, or a higher RLIMIT_NICE"),
     "ionice": ("--ionice realtime:{}", "it needs CAP_SYS_NICE or CAP_SYS_ADMIN"),
-    "oom_score_adj": ("--oom-score-adj {}", "to go below what its caller may go to, it needs CAP_SYS_RESOURCE"),
+    "oom_score_adj": ("--oom-score-adj {}", "a score below the caller's minimum needs CAP_SYS_RESOURCE"),
 }
-"""Flags of which the kernel lets some values be set by few only: how they were typed, and what these few have."""
+"""Steps that need a capability for some values: op -> the flag as it was typed, and a hint."""
 
 
 class Event(NamedTuple):
@@ -246,7 +246,8 @@ class Process:
         texts = files.read_all([*kept(plan.reads), *(file for limit in plan.limits for file in limit.files)])
         counters = self._executor.counters()
         self._usage = usage = collect(plan.reads, texts)
-        # An ancestor may go as soon as the cgroup is gone; then nobody could say whether its limit was to blame.
+        # Read ancestors' limits before "bye" lets the guard remove the cgroup. systemd may remove its slice after that,
+        # and the verdict could no longer say whether the slice's limit was hit.
         readings = [reading(limit, texts) for limit in plan.limits] if usage.oom_kill else None
         self._guard.send("bye")
         os.sched_yield()  # a socket wakes its reader where the writer runs, as if that were to wait now
@@ -262,7 +263,7 @@ class Process:
                              labels=self._labels.reports() if self._labels else (), landlock_abi=self._landlock_abi)
 
     def _kernel_log(self, usage: Usage) -> Kills | None:
-        """What the kernel's log says of those that were killed for memory."""
+        """Return what the kernel's log says about the out-of-memory kills of this run."""
         from .oom import kills
 
         read = next(read for read in self._plan.reads if read.figure == "oom_kill")

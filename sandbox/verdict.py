@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TIME_LIMITS = ("wall_time", "cpu_time")
 WITHOUT_LIMIT = {"CONSTRAINT_CPUSET": "the memory nodes of its cpuset were full",
                  "CONSTRAINT_MEMORY_POLICY": "the memory nodes of its NUMA policy were full"}
-"""What was out of memory when it was no limit, by the kernel's word for it."""
+"""Sentences for out-of-memory kills without a cgroup limit, by the kernel's constraint."""
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequen
     """Put the report together. Pure.
 
     :param readings: what became of each limit of the plan.
-    :param log: what the kernel's log says of those that were killed for memory; None when it cannot be read.
+    :param log: what the kernel's log says about out-of-memory kills; None if it says nothing or is not readable.
     :param done: host steps that were carried out.
     :param unmet: limits that failed while they were set (``best_effort``).
     :param refused: system calls that the filter refused; None when they were not counted.
@@ -74,7 +74,8 @@ def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequen
 def _status(ending: Ending, usage: Usage) -> tuple[int | None, int | None]:
     """Exit code and signal of the workload."""
     if ending.status is None:
-        # The kernel chose the init, and with pid 1 every process of its pid namespace dies (pid_namespaces(7)).
+        # The OOM killer chose the init. When pid 1 dies, the kernel sends SIGKILL to all of its pid namespace
+        # (pid_namespaces(7)).
         init_was_chosen = usage.oom_kill and not (ending.lost or ending.reason or ending.exec_error)
         return None, int(signal.SIGKILL) if init_was_chosen else None
     if os.WIFSIGNALED(ending.status):
@@ -89,7 +90,7 @@ def _outcome(ending: Ending, usage: Usage, log: Kills | None, code: int | None, 
         return Outcome(ending.reason)
     if ending.reason:
         return Outcome.KILLED
-    # Only what the kernel killed itself: a shell that goes on, and exits with 137, has ended by itself.
+    # Only if the OOM killer killed the command itself. A shell that exits with 137 has ended by itself.
     if usage.oom_kill and number == signal.SIGKILL and not (log and log.command is False and ending.status is not None):
         return Outcome.OOM
     if number is None and code is None:
@@ -137,7 +138,7 @@ def _why_oom(plan: Plan, usage: Usage, readings: Sequence[Reading], log: Kills |
 
 
 def _whose(plan: Plan, usage: Usage, readings: Sequence[Reading], log: Kills | None) -> str:
-    """What ran out: its own memory limit, an ancestor's, or the machine. Where that cannot be told, what it may be."""
+    """Return which memory limit was hit, or that the machine was out of memory; all candidates if it is not known."""
     rows = [(limit, reading) for limit, reading in zip(plan.limits, readings, strict=True) if limit.knob == "memory"]
     own = next((f"its memory limit of {limit.applied} bytes" for limit, _ in rows), "")
     above = " or ".join(path for _, reading in rows for path in reading.above)
@@ -157,8 +158,8 @@ def _whose(plan: Plan, usage: Usage, readings: Sequence[Reading], log: Kills | N
 
 
 def _is_full(peak: int | None, limit: Limit) -> bool:
-    """The memory limit was reached. On cgroup v1, Linux 6.18 counts no failure when the limit of memory plus swap,
-    which it checks first, is the same."""
+    """True if the memory limit was reached. On cgroup v1 with equal limits of memory and of memory plus swap, Linux
+    6.18 counts the failure in neither failcnt file."""
     return peak is not None and isinstance(limit.value, int) and peak >= limit.value
 
 

@@ -45,7 +45,7 @@ class Reading(NamedTuple):
     :param text: what its files say; None for rlimits and watches, which have none.
     :param held: it is still what was asked: somebody may have changed it during the run.
     :param binding: the file whose value really binds; empty when there is none.
-    :param above: the files of ancestors that limit the same, tighter or not, nearest first.
+    :param above: files of all ancestor cgroups with a limit of the same kind, nearest first.
     """
 
     text: str | None

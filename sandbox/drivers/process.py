@@ -24,11 +24,11 @@ UNIT = "unit "
 """How a line of a state file begins that names no cgroup but a unit."""
 
 OOM_EXEMPT = -999
-"""The oom_score_adj of the guard and the init: the kernel kills them last. With -1000 it never would, and where they
-are alone in a cgroup with a tiny limit, a page fault would be tried again for ever."""
+"""oom_score_adj of the guard and the init, so that the OOM killer chooses them last. With -1000 it could not choose
+them at all: alone in a cgroup with a tiny limit, they would retry a page fault for ever."""
 SCORE_BESIDE_INIT = 300
-"""The oom_score_adj of a command whose cgroup has an init in it that is not exempt: more than what a login (0) and a
-service of a user's systemd (200) start with."""
+"""oom_score_adj of a command that shares its cgroup with an init that is not exempt. It is above what processes of a
+login (0) and of a user's systemd (200) start with, so that the OOM killer chooses the command."""
 
 RLIMIT_CORE = 4
 """The same on every architecture (<asm-generic/resource.h>): to load the module resource for it costs half a ms."""
@@ -136,13 +136,13 @@ def enter(spec: Spec, host: Host) -> Iterator[Step]:
 def become(spec: Spec, host: Host, *, beside_init: bool = False) -> Iterator[Step]:
     """From the forked child, which is in its cgroup by now, to the workload.
 
-    :param beside_init: the init is in that cgroup, too: when it is out of memory, the kernel may choose either.
+    :param beside_init: the init is in the same cgroup, so that the OOM killer may choose it instead of the command.
     """
     yield from _priorities(spec, beside_init=beside_init)
     yield from namespaces.settle(spec, host)
     if not any(item.name == "core" for item in spec.limits.ulimit):
-        # A core would end up in a directory of the host's, or in a pipe to a program that runs there. 0 would not keep
-        # it from the pipe; of 1 the kernel makes neither, as no file is that short (do_coredump() in fs/coredump.c).
+        # A core dump would be written to a directory of the host, or piped to a program that runs there. A limit of 0
+        # does not stop the pipe. A limit of 1 stops both (do_coredump() in fs/coredump.c).
         yield _workload("rlimit", _rlimit("core"), 1, 1)
     for item in spec.limits.ulimit:
         yield _workload("rlimit", _rlimit(item.name), _wire(item.soft), _wire(item.hard), realises="limits.ulimit")
@@ -162,7 +162,7 @@ def become(spec: Spec, host: Host, *, beside_init: bool = False) -> Iterator[Ste
 
 
 def _priorities(spec: Spec, *, beside_init: bool) -> Iterator[Step]:
-    """The OOM score is never inherited: with a caller's -1000, a memory limit would never end the command."""
+    """Set the priorities. The command never inherits oom_score_adj: with -1000, no memory limit could end it."""
     score = spec.oom_score_adj
     if score is None:
         yield _workload("oom_score_adj", 0, SCORE_BESIDE_INIT if beside_init else 0, 0)

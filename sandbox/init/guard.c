@@ -92,7 +92,7 @@ int step_stop(const struct step *step)
     return 0;
 }
 
-/* For the init as well, which inherits it. Who may not lower it goes without (CAP_SYS_RESOURCE). */
+/* Lowers oom_score_adj of the guard; the init inherits it. Without CAP_SYS_RESOURCE it stays, which is no failure. */
 int step_oom_exempt(const struct step *step)
 {
     int procfs = openat(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -106,8 +106,8 @@ int step_oom_exempt(const struct step *step)
     return error == EACCES ? 0 : error;
 }
 
-/* A quota or weight does not hold for SCHED_FIFO and SCHED_RR, and a v1 cgroup without a budget for them refuses such a
- * process (sched(7)). SCHED_BATCH and SCHED_IDLE stay. */
+/* CPU quota and weight do not apply to SCHED_FIFO and SCHED_RR, and a cgroup of v1 without a real-time budget refuses such
+ * a process (sched(7)). SCHED_BATCH and SCHED_IDLE are kept. */
 int step_reset_realtime(const struct step *step)
 {
     const struct sched_param none = {0};

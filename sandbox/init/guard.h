@@ -17,7 +17,7 @@ struct run {
     int init;     /* pidfd, -1 when there is none */
     pid_t init_pid;
     bool orphan;  /* the launcher is gone */
-    bool oom_exempt; /* the kernel kills the guard and the init last for memory */
+    bool oom_exempt; /* the OOM killer chooses the guard and the init last */
     bool foreign; /* the name belongs to another run, and so does all that is called by it */
 };
 

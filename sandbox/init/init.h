@@ -14,7 +14,7 @@ struct handed {
 
 extern struct handed handed;
 
-/* /proc as it was outside: inside it may be read-only. Nobody but the init and the workload's steps has it. */
+/* The host's /proc, opened before the inside is built: the inside's /proc may be read-only. It is close-on-exec. */
 extern int procfs_outside;
 
 /* Memory that the child, which has its own otherwise, shares with the init. */

@@ -1,4 +1,4 @@
-/* The workload's priorities: for the OOM killer, the scheduler and the disks. */
+/* Steps that set the workload's OOM score, nice value and I/O priority. */
 #include <errno.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -13,8 +13,8 @@
 enum { IOPRIO_WHO_PROCESS = 1, IOPRIO_CLASS_SHIFT = 13 }; /* <linux/ioprio.h>, which some systems lack */
 
 /*
- * Without CAP_SYS_RESOURCE the score cannot go below an inherited minimum: it is left then, unless it was asked for.
- * The files of /proc/self belong to root of the machine while a process is not dumpable (proc(5)).
+ * Without CAP_SYS_RESOURCE the score cannot go below an inherited minimum. That is an error only if the user asked for the
+ * score. While a process is not dumpable, the host's root owns the files in /proc/self (proc(5)): hence PR_SET_DUMPABLE.
  */
 int step_oom_score_adj(const struct step *step)
 {

@@ -24,11 +24,11 @@ pid_t clone_process(uint64_t flags, int cgroup, int *pidfd);
 int pidfd_of(pid_t pid);
 int pidfd_signal(int pidfd, int number);
 
-/* Writes oom_score_adj of this process, which its children inherit (proc_pid_oom_score_adj(5)), by a directory of
- * procfs. Returns an errno. */
+/* Sets oom_score_adj of this process; children inherit it (proc_pid_oom_score_adj(5)). `procfs` is an fd of /proc.
+ * Returns 0 or an errno. */
 int set_oom_score_adj(int procfs, int64_t value);
 
-/* 0, or the errno of a system call that returned less. */
+/* Returns errno if the result of a system call is negative, else 0. */
 static inline int outcome(long result)
 {
     return result < 0 ? errno : 0;
