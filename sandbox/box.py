@@ -51,6 +51,11 @@ def look_further(host: Host, spec: Spec) -> Host:
         from .isolation import uplink
 
         host = host._replace(network=uplink.probe(delay=spec.net_delay is not None, rate=spec.net_rate is not None))
+    limits = spec.limits
+    if limits.io_weight is not None or limits.blkio_weight is not None or limits.blkio_weight_device:
+        from . import io_weights
+
+        host = io_weights.probe(host)
     if spec.device or spec.gpu:
         from .isolation import nodes
 

@@ -42,7 +42,8 @@ class Draft:
         return plan._replace(
             name=name, steps=tuple(steps),
             limits=tuple([limit._replace(applied=limit.applied.replace(old, name), files=_words(limit.files, old, name),
-                                         ancestors=_words(limit.ancestors, old, name)) for limit in plan.limits]),
+                                         ancestors=_words(limit.ancestors, old, name),
+                                         note=limit.note.replace(old, name)) for limit in plan.limits]),
             reads=tuple([Read(figure, file.replace(old, name), key, unit, watch, less)
                          for figure, file, key, unit, watch, less in plan.reads]))
 

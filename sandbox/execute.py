@@ -19,7 +19,7 @@ from .isolation import seccomp
 from .launch import Guard, Record, Stdio
 from .stdlib import TYPE_CHECKING, Any, partial
 from .steps import CHILDREN, Done, Phase, Plan, Step, Unmet, Where
-from .verify import check
+from .verify import check, check_protection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -232,7 +232,9 @@ class Executor:
         """Read what the kernel made of a limit; what differs from the wish refuses the run."""
         index, *paths = step.args
         texts = tuple(files.read(str(path)) for path in paths)
-        check(self.plan.limits[int(str(index))], texts)
+        limit = self.plan.limits[int(str(index))]
+        check(limit, texts)
+        check_protection(limit)
 
     def _device_filter(self, step: Step) -> None:
         """Say which devices may be opened, where no file does; its module is loaded for plans that need it."""

@@ -207,6 +207,15 @@ def other(file: str) -> Knob:
                 encode=_encode_text, decode=_decode_text)
 
 
+WEIGHTS = frozenset(("cpu.weight", "cpu.weight.nice", "cpu.idle", "cpu.shares", "io.weight", "io.bfq.weight",
+                     "blkio.weight", "blkio.bfq.weight", "blkio.weight_device", "blkio.bfq.weight_device"))
+"""Files whose value divides what there is among the children of one cgroup (cgroup-v2.rst, "Weights")."""
+PROTECTIONS = {"memory.low": "MemoryLow", "memory.min": "MemoryMin"}
+"""Files whose value protects memory, as far as each cgroup above is protected too (cgroup-v2.rst, "Protections"), and
+systemd's property for each.
+cgroup v1's ``memory.soft_limit_in_bytes`` is none of them: it counts for the whole machine, wherever the cgroup is."""
+
+
 # -- conversions between units -----------------------------------------------------------------------------------
 
 def weight_from_shares(shares: int) -> int:
@@ -232,6 +241,16 @@ def shares_from_weight(weight: int) -> int:
 def io_weight_from_blkio(weight: int) -> int:
     """docker's block I/O weight (10..1000) as ``io.weight`` (1..10000): linear, as runc and crun."""
     return 1 + (weight - 10) * 9999 // 990
+
+
+def bfq_from_io_weight(weight: int) -> int:
+    """``io.weight`` (1..10000) as ``io.bfq.weight`` (1..1000), as systemd does it: up to 100 they are the same."""
+    return weight if weight <= 100 else 100 + (weight - 100) * 900 // 9900
+
+
+def io_weight_from_bfq(weight: int) -> int:
+    """The ``IOWeight=`` of which systemd makes this ``io.bfq.weight``."""
+    return weight if weight <= 100 else 100 + (weight - 100) * 11
 
 
 def blkio_from_io_weight(weight: int) -> int:

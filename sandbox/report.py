@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .errors import ExecError, LimitExceeded, SandboxError
+from .knobs import PROTECTIONS
 from .spec import Spec, flag_of
 from .stdlib import TYPE_CHECKING, NamedTuple, StrEnum, dataclass, field, field_names, signal
 from .steps import CHILDREN, Done, Plan, Step, Unmet, masked
@@ -296,8 +297,11 @@ def _limit_line(limit: LimitReport) -> str:
     held = "enforced" if limit.enforced else "NOT ENFORCED"
     text = f"  {limit.flag} {limit.asked}: {limit.applied}{where}, {held}"
     if limit.binding and limit.binding != limit.file:
-        text += f"; {limit.binding} is tighter and binds"
+        text += f"; {limit.binding} is {_BOUND.get(limit.binding.rpartition('/')[2], 'tighter and binds')}"
     return text + (f" ({limit.note})" if limit.note else "")
+
+
+_BOUND = dict.fromkeys(PROTECTIONS, "less, and bounds the protection from everything outside of that cgroup")
 
 
 def _label_line(one: LabelReport) -> str:

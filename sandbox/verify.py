@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .cgroup import files
 from .errors import CgroupError
-from .knobs import KNOBS, hugetlb
+from .knobs import KNOBS, PROTECTIONS, hugetlb
 from .records import UNLIMITED
 from .stdlib import TYPE_CHECKING, NamedTuple
 from .steps import Limit
@@ -25,6 +25,39 @@ def check(limit: Limit, texts: tuple[str, ...]) -> None:
         raise CgroupError(f"{limit.files[-1]} does not hold {limit.applied}: the kernel says "
                           f"{' '.join(texts).strip() or 'nothing'}",
                           hint="another program changed it, or the kernel rounds the value; give the value it says")
+
+
+def check_protection(limit: Limit) -> None:
+    """Refuse a ``memory.low`` or ``memory.min`` that protects from nothing.
+
+    What is protected from reclaim for a cgroup is bounded by what every cgroup between the two is protected (kernel,
+    mem_cgroup_calculate_protection()): up to the first one that has a limit of its own, else up to the root.
+
+    :raises CgroupError: naming the cgroup above that has no protection.
+    """
+    if not limit.files or (name := limit.files[-1].rpartition("/")[2]) not in PROTECTIONS or str(limit.value) == "0":
+        return
+    for directory in limit.ancestors:
+        if any(_text(f"{directory}/{file}") not in (UNLIMITED, "") for file in ("memory.max", "memory.high")):
+            return
+        if _text(f"{directory}/{name}") == "0":
+            raise CgroupError(f"{limit.files[-1]} has no effect, because {directory}/{name} is 0",
+                              hint=_protect(directory.rpartition("/")[2], name))
+
+
+def _protect(cgroup: str, name: str) -> str:
+    if cgroup.endswith(".slice"):
+        return (f"as root: systemctl set-property --runtime {cgroup} {PROTECTIONS[name]}=SIZE; or give a --slice that "
+                "has one")
+    return f"write a {name} for {cgroup} too, or give a --cgroup-parent that has one, such as /"
+
+
+def _text(path: str) -> str:
+    """Empty when there is no such file: then it limits and protects nothing."""
+    try:
+        return files.read(path).strip()
+    except CgroupError:
+        return ""
 
 
 def holds(limit: Limit, texts: tuple[str, ...]) -> bool:
@@ -79,11 +112,13 @@ def decode(limit: Limit, texts: tuple[str, ...]) -> object:
 def binding(limit: Limit) -> tuple[str, tuple[str, ...]]:
     """The file whose value really binds: the limit's own, or that of an ancestor with a tighter one.
 
-    Memory, tasks and CPU quota are hierarchical: what an ancestor allows is shared by everything below it.
+    Memory, tasks and CPU quota are hierarchical: what an ancestor allows is shared by everything below it. So is the
+    protection of memory: beyond what an ancestor has, it does not count for those outside of that ancestor.
 
     :returns: absolute path, and those of all ancestors that have a limit.
     """
-    if limit.knob not in ("memory", "memory_high", "swap_max", "pids_limit", "cpus"):
+    protects = limit.knob in ("memory_low", "memory_min") and limit.version == 2
+    if limit.knob not in ("memory", "memory_high", "swap_max", "pids_limit", "cpus") and not protects:
         return limit.files[-1], ()
     tightest, where = _amount(limit.value), limit.files[-1]
     above = []
@@ -93,7 +128,7 @@ def binding(limit: Limit) -> tuple[str, tuple[str, ...]]:
             amount = _amount(decode(limit, tuple(files.read(path) for path in paths)))
         except (CgroupError, ValueError, IndexError):
             continue  # the ancestor has no such file: it limits nothing
-        if amount != float("inf"):
+        if amount != float("inf") and not protects:
             above.append(paths[-1])
         if amount < tightest:
             tightest, where = amount, paths[-1]

@@ -44,6 +44,17 @@ class Wish(NamedTuple):
     note: str = ""
 
 
+    @property
+    def file(self) -> str:
+        """The name of the kernel file, the last one if there are several."""
+        return self.knob.files(self.tree.version)[-1]
+
+    @property
+    def relative(self) -> bool:
+        """It counts only beside other cgroups with the same parent, or below ancestors that have it too."""
+        return self.file in knobs.WEIGHTS or self.file in knobs.PROTECTIONS
+
+
 def wishes(limits: Limits, host: Host) -> tuple[list[Wish], list[Unmet]]:
     """Sort ``limits`` into what a kernel file can hold here and what cannot be done.
 
@@ -64,12 +75,12 @@ def _candidates(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
     yield from _cpu(limits, host)
     yield from _memory(limits, host)
     if limits.pids_limit is not None:
-        yield _wish(host, KNOBS["pids_limit"], limits.pids_limit, "pids_limit")
+        yield make(host, KNOBS["pids_limit"], limits.pids_limit, "pids_limit")
     yield from _io(limits, host)
     for page in limits.hugetlb:
-        yield _wish(host, knobs.hugetlb(page.page_size), page.limit, "hugetlb")
+        yield make(host, knobs.hugetlb(page.page_size), page.limit, "hugetlb")
     for conf in limits.cgroup_conf:
-        yield _wish(host, knobs.other(conf.file), conf.value, "cgroup_conf", asked=f"{conf.file}={conf.value}")
+        yield make(host, knobs.other(conf.file), conf.value, "cgroup_conf", asked=f"{conf.file}={conf.value}")
 
 
 # -- one controller after another ----------------------------------------------------------------------------------
@@ -78,12 +89,12 @@ def _cpu(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
     if limits.cpus is not None or limits.cpu_quota is not None or limits.cpu_period is not None:
         yield _quota(limits, host)
     if limits.cpu_burst is not None:
-        yield _wish(host, KNOBS["cpu_burst"], limits.cpu_burst, "cpu_burst")
+        yield make(host, KNOBS["cpu_burst"], limits.cpu_burst, "cpu_burst")
     yield from _cpu_share(limits, host)
     for field in ("cpuset_cpus", "cpuset_mems"):
         value = getattr(limits, field)
         if value is not None:
-            yield _wish(host, KNOBS[field], value, field)
+            yield make(host, KNOBS[field], value, field)
 
 
 def _quota(limits: Limits, host: Host) -> Wish | Unmet:
@@ -91,7 +102,7 @@ def _quota(limits: Limits, host: Host) -> Wish | Unmet:
     if limits.cpus is None:
         quota: int | str = UNLIMITED if limits.cpu_quota is None else limits.cpu_quota
         field = "cpu_period" if limits.cpu_quota is None else "cpu_quota"
-        return _wish(host, KNOBS["cpus"], (quota, period), field, asked=f"{quota} us of {period} us")
+        return make(host, KNOBS["cpus"], (quota, period), field, asked=f"{quota} us of {period} us")
     quota = round(limits.cpus * period)
     note = ""
     if quota < MIN_QUOTA:
@@ -100,7 +111,7 @@ def _quota(limits: Limits, host: Host) -> Wish | Unmet:
         note = f"the kernel's smallest quota is {MIN_QUOTA} us, so the period becomes {period} us"
     elif quota != limits.cpus * period:
         note = f"rounded to {quota} us of {period} us"
-    return _wish(host, KNOBS["cpus"], (quota, period), "cpus", asked=show_cpus(limits.cpus), note=note)
+    return make(host, KNOBS["cpus"], (quota, period), "cpus", asked=show_cpus(limits.cpus), note=note)
 
 
 def _cpu_share(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
@@ -108,18 +119,18 @@ def _cpu_share(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
     version = _version(host, knob)
     if limits.cpu_shares is not None:
         if version == 1:
-            yield _wish(host, knob, limits.cpu_shares, "cpu_shares")
+            yield make(host, knob, limits.cpu_shares, "cpu_shares")
         else:
             weight = knobs.weight_from_shares(limits.cpu_shares)
-            yield _wish(host, knob, weight, "cpu_shares", asked=str(limits.cpu_shares),
+            yield make(host, knob, weight, "cpu_shares", asked=str(limits.cpu_shares),
                         note=f"shares {limits.cpu_shares} are weight {weight} (runc >= 1.3.2, crun >= 1.23)")
     if limits.cpu_weight is not None:
         shares = knobs.shares_from_weight(limits.cpu_weight)
         value, note = (shares, f"weight {limits.cpu_weight} is {shares} shares (as systemd)") if version == 1 else (
             limits.cpu_weight, "")
-        yield _wish(host, knob, value, "cpu_weight", asked=str(limits.cpu_weight), note=note)
+        yield make(host, knob, value, "cpu_weight", asked=str(limits.cpu_weight), note=note)
     if limits.cpu_idle:
-        yield _wish(host, KNOBS["cpu_idle"], 1, "cpu_idle")
+        yield make(host, KNOBS["cpu_idle"], 1, "cpu_idle")
 
 
 def _memory(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
@@ -127,12 +138,12 @@ def _memory(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
         value = getattr(limits, field)
         if value is not None:
             count, note = _whole_pages(value, host)
-            yield _wish(host, KNOBS[field], count, field, asked=_shown(value), note=note)
+            yield make(host, KNOBS[field], count, field, asked=_shown(value), note=note)
     yield from _swap(limits, host)
     if limits.memory_swappiness is not None:
-        yield _wish(host, KNOBS["memory_swappiness"], limits.memory_swappiness, "memory_swappiness")
+        yield make(host, KNOBS["memory_swappiness"], limits.memory_swappiness, "memory_swappiness")
     if limits.oom_group:
-        yield _wish(host, KNOBS["oom_group"], 1, "oom_group")
+        yield make(host, KNOBS["oom_group"], 1, "oom_group")
 
 
 def _swap(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
@@ -158,77 +169,56 @@ def _swap(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
     elif version == 2 or swap == UNLIMITED:
         note = {"memory_swap": f"{asked} is memory plus swap; {_shown(swap)} of it is swap",
                 "memory": "as much swap as memory, docker's default"}.get(field, "")
-        yield _wish(host, knob, swap, field, asked=asked, note=note)
+        yield make(host, knob, swap, field, asked=asked, note=note)
     elif memory is None or memory == UNLIMITED:
         yield Unmet(realises=f"limits.{field}", reason="memory.memsw.limit_in_bytes of cgroup v1 limits memory plus "
                     "swap and has no limit for swap alone", remedy="give --memory as well")
     else:
-        yield _wish(host, knob, int(memory) + int(swap), field, asked=asked, note="" if field == "memory_swap" else
+        yield make(host, knob, int(memory) + int(swap), field, asked=asked, note="" if field == "memory_swap" else
                     f"cgroup v1 counts memory plus swap: {_shown(memory)} + {_shown(swap)}")
 
 
 def _io(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
     for field in ("device_read_bps", "device_write_bps", "device_read_iops", "device_write_iops"):
         for rate in getattr(limits, field):
-            yield _on_disk(host, KNOBS[field], rate, rate.rate, field)
-    version = _version(host, KNOBS["io_weight"])
-    bfq = "bfq weights only count on disks whose scheduler is bfq"
-    if limits.io_weight is not None:
-        value = limits.io_weight if version == 2 else knobs.blkio_from_io_weight(limits.io_weight)
-        yield _wish(host, _weight_knob("io_weight", host), value, "io_weight", asked=str(limits.io_weight),
-                    note="" if version == 2 else f"io.weight {limits.io_weight} is {value} on cgroup v1; {bfq}")
-    if limits.blkio_weight is not None:
-        knob = _weight_knob("io_weight", host)
-        value = limits.blkio_weight if _is_bfq(knob, version) else knobs.io_weight_from_blkio(limits.blkio_weight)
-        yield _wish(host, knob, value, "blkio_weight", asked=str(limits.blkio_weight),
-                    note=bfq if _is_bfq(knob, version) else f"weight {limits.blkio_weight} is io.weight {value}")
-    for rate in limits.blkio_weight_device:
-        knob = _weight_knob("blkio_weight_device", host)
-        value = int(rate.rate) if _is_bfq(knob, version) else knobs.io_weight_from_blkio(int(rate.rate))
-        yield _on_disk(host, knob, rate, value, "blkio_weight_device", note=bfq if _is_bfq(knob, version) else "")
+            yield on_disk(host, KNOBS[field], rate, rate.rate, field)
+    if limits.io_weight is not None or limits.blkio_weight is not None or limits.blkio_weight_device:
+        from .io_weights import candidates
+
+        yield from candidates(limits, host)
 
 
-def _is_bfq(knob: Knob, version: int) -> bool:
-    return "bfq" in knob.files(version)[0]
-
-
-def _weight_knob(field: str, host: Host) -> Knob:
-    """The weight files have three names: ``io.weight`` needs iocost, else bfq's, and before 5.0 v1 had cfq's."""
-    knob = KNOBS[field]
-    tree = _tree(host, knob)
-    if tree is None or knob.files(tree.version)[0] in tree.files or not tree.files:
-        return knob
-    if tree.version == 2 and "io.bfq.weight" in tree.files:
-        return knob._replace(v2=("io.bfq.weight",))
-    legacy = knob.v1[0].replace(".bfq", "")
-    return knob._replace(v1=(legacy,)) if legacy in tree.files else knob
-
-
-def _on_disk(host: Host, knob: Knob, wish: DeviceRate, value: int | str, field: str, note: str = "") -> Wish | Unmet:
+def on_disk(host: Host, knob: Knob, wish: DeviceRate, value: int | str, field: str, note: str = "") -> Wish | Unmet:
+    """A value for one disk: its number and the value; or why the path leads to none."""
     disk = host.disk(wish.path)
     if disk is None or not disk.device:
         reason = disk.reason if disk else "this record of the host does not know the path"
         return Unmet(realises=f"limits.{field}", reason=f"{wish.path}: {reason}",
                      remedy="name a disk, or a file or directory on one")
     chain = " -> ".join(disk.chain)
-    return _wish(host, knob, (disk.device, value), field, asked=f"{wish.path}:{wish.rate}",
+    return make(host, knob, (disk.device, value), field, asked=f"{wish.path}:{wish.rate}",
                  note="; ".join(text for text in (chain if wish.path != disk.device else "", note) if text))
 
 
 # -- where it would go -----------------------------------------------------------------------------------------------
 
-def _tree(host: Host, knob: Knob) -> Hierarchy | None:
+def tree_of(host: Host, knob: Knob) -> Hierarchy | None:
+    """The tree that has the knob's controller, if one has."""
     return next((tree for tree in host.hierarchies if knob.controller_in(tree.version) in tree.controllers), None)
 
 
 def _version(host: Host, knob: Knob) -> int:
-    tree = _tree(host, knob)
+    tree = tree_of(host, knob)
     return tree.version if tree else 2
 
 
-def _wish(host: Host, knob: Knob, value: Any, field: str, *, asked: str | None = None, note: str = "") -> Wish | Unmet:
+def make(host: Host, knob: Knob, value: Any, field: str, *, asked: str | None = None, note: str = "") -> Wish | Unmet:
+    """A value for a knob, or why no kernel file here can hold it.
+
+    :param field: of :class:`~sandbox.spec.Limits`.
+    """
     realises = f"limits.{field}"
-    tree = _tree(host, knob)
+    tree = tree_of(host, knob)
     names = "/".join(dict.fromkeys((knob.controller, knob.controller_in(1))))
     if tree is None:
         file = (knob.v2 or knob.v1)[0]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from ..facts import Hierarchy
 from ..host import Host
+from ..knobs import WEIGHTS
 from ..reads import reads
 from ..spec import Spec
 from ..stdlib import TYPE_CHECKING
-from ..steps import Limit, Phase, Plan, Read, Step, Where
+from ..steps import Limit, Phase, Plan, Read, Step, Unmet, Where
 from ..wishes import Wish, wishes
 from . import process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ..isolation.device_policy import Policy
 
@@ -52,14 +53,17 @@ MANAGED = ("systemd manages this machine's cgroups: it may take back controllers
 
 
 def plan_below(driver_name: str, spec: Spec, host: Host, *, name: str, unit: str = "",
+               wanted: tuple[Sequence[Wish], Sequence[Unmet]] | None = None, shared: Sequence[tuple[Wish, str]] = (),
                before: Iterable[Step] = (), after: Iterable[Step] = ()) -> Plan:
     """The plan that makes cgroups of ours below the ``parent`` of each tree of ``host`` and writes the limits there.
 
     :param unit: the systemd unit that is made for it.
+    :param wanted: what the limits of ``spec`` come to, if that is known already.
+    :param shared: values that the unit itself has been given, each with the unit's directory.
     :param before: what has to happen on the host before the first cgroup.
     :param after: what has to happen when the last one is gone.
     """
-    found, unmet = wishes(spec.limits, host)
+    found, unmet = wanted or wishes(spec.limits, host)
     policy = _policy(spec, host)
     groups = _groups(name, found, host, policy)
     figures = _figures(groups.values())
@@ -72,7 +76,8 @@ def plan_below(driver_name: str, spec: Spec, host: Host, *, name: str, unit: str
         *before,
         *(step for group in groups.values() for step in group.make()),
         *(step for index, wish in enumerate(found) for step in write(index, wish, groups[wish.tree.mount].path)),
-        *(policy.write(groups[policy.tree.mount].path, len(found)) if policy and policy.tree else ()),
+        *(read_back(index, wish, place) for index, (wish, place) in enumerate(shared, len(found))),
+        *(policy.write(groups[policy.tree.mount].path, len(found) + len(shared)) if policy and policy.tree else ()),
         *process.enter(spec, host),
         *(group.open() for group in groups.values()),
         Step(op="go", phase=Phase.ATTACH),
@@ -83,7 +88,9 @@ def plan_below(driver_name: str, spec: Spec, host: Host, *, name: str, unit: str
     )
     plan = Plan(driver=driver_name, name=name, steps=steps, reads=figures, unmet=(*unmet, *more),
                 limits=(*(limit(wish, groups[wish.tree.mount].path, groups[wish.tree.mount].ancestors())
-                          for wish in found), *devices, *limits),
+                          for wish in found),
+                        *(limit(wish, place, chain(wish.tree.mount, place.removeprefix(wish.tree.mount))[1:])
+                          for wish, place in shared), *devices, *limits),
                 notes=(*_notes(spec, host, groups.values()), *process.notes(spec, host),
                        *(policy.notes if policy else ())))
     return process.with_network(plan, spec, host)
@@ -215,10 +222,12 @@ def read_back(index: int, wish: Wish, cgroup: str) -> Step:
 
 def limit(wish: Wish, cgroup: str, ancestors: tuple[str, ...]) -> Limit:
     """The plan's row for a wish whose files are in ``cgroup``, an absolute path."""
-    version = wish.tree.version
+    version, note = wish.tree.version, wish.note
+    if wish.file in WEIGHTS:
+        note = f"{note}; " * bool(note) + f"relative to the other cgroups in {cgroup.rpartition('/')[0]}"
     return Limit(realises=wish.realises, asked=wish.asked, applied=" ".join(wish.knob.encode(wish.value, version)),
                  files=_files(wish, cgroup), knob=wish.knob.field, value=wish.value, version=version,
-                 ancestors=ancestors, note=wish.note)
+                 ancestors=ancestors, note=note)
 
 
 def _files(wish: Wish, cgroup: str) -> tuple[str, ...]:

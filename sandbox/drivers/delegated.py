@@ -10,11 +10,13 @@ from ..host import Host
 from ..spec import Spec
 from ..stdlib import TYPE_CHECKING
 from ..steps import Plan, Step
+from ..wishes import wishes
 from . import process, unit
 from .cgroupfs import plan_below
+from .properties import properties
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 class DelegatedDriver:
@@ -36,8 +38,15 @@ class DelegatedDriver:
         scope = unit.unit_name(spec, name, "scope")
         cgroup = unit.cgroup_of(scope, spec, host)
         inside = unit.placed(host, cgroup)
+        found, unmet = wishes(spec.limits, inside)
+        told = [(wish, properties(wish, host.manager.version)) for wish in found if wish.relative]
+        alone = [wish for wish, words in told if not words]
+        wanted = ([wish for wish in found if wish not in alone],
+                  [*unmet, *(unit.without_effect(wish, host) for wish in alone)])
+        tell = (step for wish, words in told for step in unit.tell(words, wish.realises))
         return plan_below(self.name, spec, inside, name=name, unit=scope, after=(unit.stop(scope, host),),
-                          before=_delegate(scope, cgroup, spec, inside, name, _holders(host)))
+                          wanted=wanted, shared=[(wish, wish.tree.mount + cgroup) for wish, words in told if words],
+                          before=_delegate(scope, cgroup, spec, inside, name, _holders(host), tell))
 
 
 driver = DelegatedDriver()
@@ -72,11 +81,13 @@ def _holders(host: Host) -> tuple[str, ...]:
     return ("guard", "init") if host.uid else ("guard",)
 
 
-def _delegate(scope: str, cgroup: str, spec: Spec, host: Host, name: str, holders: tuple[str, ...]) -> Iterator[Step]:
+def _delegate(scope: str, cgroup: str, spec: Spec, host: Host, name: str, holders: tuple[str, ...],
+              tell: Iterable[Step] = ()) -> Iterator[Step]:
     if "init" in holders:
         yield unit.tell_init()
     yield from unit.tell(unit.common(spec, host, name, delegate=True, accounted=unit.delegated_controllers(host)))
     yield from unit.tell(unit.oom_policy("scope", host))
+    yield from tell
     yield from unit.tell(host.manager.properties, "property")
     yield unit.start(scope, host, *holders)
     yield from unit.split(host, cgroup)

@@ -6,6 +6,7 @@ Sources: org.freedesktop.systemd1(5), systemd.resource-control(5), and systemd's
 from __future__ import annotations
 
 from ..facts import Property
+from ..knobs import io_weight_from_bfq
 from ..records import UNLIMITED
 from ..stdlib import TYPE_CHECKING
 from ..units import cpu_numbers
@@ -68,8 +69,6 @@ def properties(wish: Wish, version: int) -> tuple[Property, ...]:
         return _LEGACY.get(wish.knob.field, _nothing)(wish)
     if wish.knob.field == "cpu_idle":
         return (number("CPUWeight", 0),) if version >= 252 else ()
-    if wish.knob.field in ("io_weight", "blkio_weight_device") and wish.knob.v2 != ("io.weight",):
-        return ()  # systemd converts its weight for bfq's file, by a rule of its own
     return _UNIFIED.get(wish.knob.field, _number)(wish)
 
 
@@ -102,6 +101,20 @@ def _set(wish: Wish) -> tuple[Property, ...]:
     return (Property(wish.knob.property, "ay", tuple(map(str, mask))),)
 
 
+def _io_weight(wish: Wish) -> tuple[Property, ...]:
+    """systemd converts its weight for bfq's file, which has a narrower range (since version 249)."""
+    return (number(wish.knob.property, _weight(wish, wish.value)),)
+
+
+def _device_weight(wish: Wish) -> tuple[Property, ...]:
+    device, weight = wish.value
+    return _device(wish._replace(value=(device, _weight(wish, weight))))
+
+
+def _weight(wish: Wish, weight: int) -> int:
+    return io_weight_from_bfq(weight) if wish.file == "io.bfq.weight" else weight
+
+
 def _device(wish: Wish) -> tuple[Property, ...]:
     """By number: systemd resolves a path to the file system it is on, we have gone to the whole disk already."""
     device, amount = wish.value
@@ -115,7 +128,8 @@ if TYPE_CHECKING:
     Convert = Callable[[Wish], tuple[Property, ...]]
 
 _UNIFIED: dict[str, Convert] = {
-    "cpus": _quota, "cpuset_cpus": _set, "cpuset_mems": _set, "blkio_weight_device": _device,
+    "cpus": _quota, "cpuset_cpus": _set, "cpuset_mems": _set, "io_weight": _io_weight,
+    "blkio_weight_device": _device_weight,
     "device_read_bps": _device, "device_write_bps": _device, "device_read_iops": _device,
     "device_write_iops": _device,
 }

@@ -67,8 +67,11 @@ class _Compiler:
         self.unit = unit.unit_name(spec, name, self.kind)
         self.cgroup = unit.cgroup_of(self.unit, spec, host)
         self.host = unit.placed(host, self.cgroup)
-        found, self.unmet = wishes(spec.limits, self.host)
-        self.limits = self._told(found)
+        found, unmet = wishes(spec.limits, self.host)
+        told = self._told(found)
+        alone = [one.wish for one in told if one.wish.relative and not one.properties]
+        self.unmet = (*unmet, *(unit.without_effect(wish, host) for wish in alone))
+        self.limits = [one for one in told if one.wish not in alone]
         self.leaves = self._leaves()
         self.counted = frozenset(self._counted())
         self.policy = self._policy()

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from ..facts import Hierarchy, Property
 from ..host import Host
-from ..spec import Spec
+from ..knobs import KNOBS
+from ..spec import Spec, flag_of
 from ..stdlib import TYPE_CHECKING
-from ..steps import Phase, Step, Where
+from ..steps import Phase, Step, Unmet, Where
 from .cgroupfs import PREFIX
 from .properties import number, switch, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from ..wishes import Wish
 
 MANAGED_V1 = frozenset(("cpu", "cpuacct", "memory", "pids", "blkio", "devices"))
 """Controllers of cgroup v1 that systemd makes groups for."""
@@ -74,6 +77,21 @@ def _placed(tree: Hierarchy, host: Host, cgroup: str, enabled: tuple[str, ...]) 
         usable = tuple(name for name in usable if name in host.manager.controllers)
     return tree._replace(parent=cgroup, reason="", usable=usable,
                          enable=((cgroup, enabled),) if tree.version == 2 else ())
+
+
+def without_effect(wish: Wish, host: Host) -> Unmet:
+    """Why a weight or a protection cannot be had: systemd has no property for it, so that the unit cannot have it. In
+    a cgroup below the unit it would have no sibling, or be void below a unit that has none."""
+    version, flag = wish.tree.version, ""
+    if wish.knob.field == "cgroup_conf":
+        fields = [knob.field for knob in KNOBS.values() if version == 2 and wish.file in knob.files(2)]
+        flag = flag_of(f"limits.{fields[0]}") if fields else ""
+    if flag:
+        return Unmet(realises=wish.realises, reason=f"{wish.file}: only systemd writes the unit's own files, and in a "
+                     "cgroup below the unit it would have no effect", remedy=f"use {flag}, a property of the unit")
+    return Unmet(realises=wish.realises, reason=f"{wish.file}: systemd {host.manager.version} has no property for it "
+                 f"on cgroup v{version}, and in a cgroup below the unit it would have no effect",
+                 remedy="use --driver cgroupfs as root")
 
 
 def common(spec: Spec, host: Host, name: str, *, delegate: bool, accounted: Iterable[str]) -> Iterator[Property]:

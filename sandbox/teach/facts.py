@@ -11,6 +11,9 @@ def add(host: Host, root: str = "") -> Host:
     """``host`` with the fields of a detailed probe filled in."""
     import psutil
 
+    from ..io_weights import probe
+
+    host = probe(host, root)
     selinux, apparmor = selinux_mode(root), apparmor_enabled(root)
     return host._replace(
         memory_total=psutil.virtual_memory().total,

@@ -13,8 +13,9 @@ import pytest
 
 import sandbox as package
 from support.machine import Snapshot, reap_orphans
-from support.sandbox_run import Program
+from support.sandbox_run import Program, names
 from support.selection import DRIVERS, chosen
+from support.systemctl import systemctl
 from support.warm_program import warm_server
 
 __all__ = ["warm_server"]
@@ -99,6 +100,24 @@ Shape = tuple[tuple[str, object], ...]
 def shape(row: dict[str, Any]) -> Shape:
     """What the schema can tell of a row: all but the values of its numbers and lists."""
     return tuple((key, value if isinstance(value, str | bool) else type(value)) for key, value in row.items())
+
+
+@pytest.fixture
+def slice_with() -> Iterator[Callable[..., str]]:
+    """A function that starts a slice with these properties, and returns the slice's name."""
+    made = []
+
+    def make(*properties: str) -> str:
+        name = f"{names('test').replace('-', '')}.slice"
+        made.append(name)
+        for command in (["start", name], ["set-property", "--runtime", name, *properties]):
+            assert systemctl(*command).returncode == 0
+        return name
+
+    yield make
+    for name in made:
+        for word in ("stop", "revert"):
+            assert systemctl(word, name).returncode == 0
 
 
 @pytest.fixture

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from support.hogs import HOG
-from support.sandbox_run import Program, Result, names, python
-from support.systemctl import systemctl
+from support.sandbox_run import Program, Result, python
 
 pytestmark = pytest.mark.matter("limits")
 
@@ -36,25 +35,9 @@ def blamed(done: Result) -> str:
     return why
 
 
-@pytest.fixture
-def limited_slice() -> Iterator[Callable[[str], str]]:
-    """Yield a function that starts a slice with this memory limit and without swap, and returns the slice's name."""
-    name = f"{names('test').replace('-', '')}.slice"
-
-    def limit(size: str) -> str:
-        words = (f"MemoryMax={size}", "MemorySwapMax=0")
-        for command in (["start", name], ["set-property", "--runtime", name, *words]):
-            assert systemctl(*command).returncode == 0
-        return name
-
-    yield limit
-    for word in ("stop", "revert"):
-        assert systemctl(word, name).returncode == 0
-
-
 @pytest.mark.only("systemd", "service", "delegated")
-def test_the_limit_of_its_slice(sandbox: Program, limited_slice: Callable[[str], str]) -> None:
-    above = limited_slice("40M")
+def test_the_limit_of_its_slice(sandbox: Program, slice_with: Callable[..., str]) -> None:
+    above = slice_with("MemoryMax=40M", "MemorySwapMax=0")
     done = sandbox("-m", "80m", "--slice", above, *python(HOG))
     assert (done.code, done.report["outcome"]) == (137, "oom"), done.err
     assert f"/{above}" in blamed(done)
@@ -63,8 +46,8 @@ def test_the_limit_of_its_slice(sandbox: Program, limited_slice: Callable[[str],
 @pytest.mark.only("systemd", "service", "delegated")
 @pytest.mark.requires("root")
 def test_a_looser_limit_of_its_slice_that_others_have_used_up(sandbox: Program,
-                                                              limited_slice: Callable[[str], str]) -> None:
-    above = limited_slice("96M")
+                                                              slice_with: Callable[..., str]) -> None:
+    above = slice_with("MemoryMax=96M", "MemorySwapMax=0")
     with sandbox.start("--slice", above, "-m", "90m", *python(HOLD)) as other:
         other.read_line()
         done = sandbox("-m", "80m", "--slice", above, "--oom-score-adj", "1000", *python(HOG))

@@ -18,7 +18,7 @@ SPECS = {
     "swap": "-m 64m --memory-swap 96m --cpus 1.5 --cpu-shares 512",
     "max": "-m max --pids-limit 42",
     "tiny": "--cpus 0.004",
-    "file": "--cpus 0.5 --cpu-burst 20000 --cpu-idle --cgroup-conf pids.max=43",
+    "file": "--cpus 0.5 --cpu-burst 20000 --cgroup-conf pids.max=43",
 }
 """Each with values that only one way of writing them may round; those that none rounds are in test_kernel_values.py."""
 

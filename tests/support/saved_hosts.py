@@ -13,8 +13,9 @@ from sandbox.spec import Spec
 DIRECTORY = Path(__file__).parent.parent / "unit" / "hosts"
 DISKS = (Disk(path="/data", device="254:0", chain=("/data", "254:1 vda1", "254:0 vda")),
          Disk(path="/dev/null", reason="not a block device"))
-HOSTS = {path.stem: from_json(path.read_text())._replace(disks=DISKS) for path in sorted(DIRECTORY.glob("*.json"))}
-"""Every host of tests/unit/hosts by the name of its file, with the disks of the Specs below."""
+HOSTS = {path.stem: from_json(path.read_text())._replace(disks=DISKS, bfq=("254:0",), iocost=("254:0",))
+         for path in sorted(DIRECTORY.glob("*.json"))}
+"""Every host of tests/unit/hosts by the name of its file, with the disks of the Specs below, which honour weights."""
 WAYS = {"auto": {}, "cgroupfs": {}, "delegated": {}, "service": {"driver": "systemd", "unit_type": "service"}}
 """Ways to choose a driver, each with the fields of the Spec besides ``driver``."""
 

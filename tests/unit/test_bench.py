@@ -31,7 +31,7 @@ V1 = Host(kernel="6.1", cgroup_mode="hybrid", memory_total=1 << 34, swap_total=1
     for name in ("cpu", "memory", "pids")))
 V2 = V1._replace(systemd_running=True, manager=Manager(version=257, problem=""), cgroup_mode="v2", hierarchies=(
     Hierarchy(version=2, controllers=("cpu", "io", "memory", "pids"), mount="/sys/fs/cgroup",
-              usable=("cpu", "io", "memory", "pids")),))
+              usable=("cpu", "io", "memory", "pids")),), iocost=("254:0",))
 LIMITS = make_spec(["true"], **bench.DEFAULT_LIMITS).limits
 
 

@@ -12,7 +12,7 @@ from sandbox.wishes import Wish, wishes
 
 V1_FILES = ("cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares", "memory.limit_in_bytes",
             "memory.memsw.limit_in_bytes", "memory.soft_limit_in_bytes", "pids.max", "blkio.bfq.weight")
-V1 = Host(kernel="6.18", cgroup_mode="v1", memory_total=1 << 30, swap_total=1 << 30, hierarchies=(
+V1 = Host(kernel="6.18", cgroup_mode="v1", memory_total=1 << 30, swap_total=1 << 30, bfq=("254:0",), hierarchies=(
     Hierarchy(version=1, controllers=("cpu", "memory", "pids", "blkio"), mount="/c",
               usable=("cpu", "memory", "pids", "blkio"), files=V1_FILES),))
 V2 = Host(kernel="6.12", cgroup_mode="v2", memory_total=1 << 30, swap_total=1 << 30, hierarchies=(

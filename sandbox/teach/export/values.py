@@ -74,7 +74,9 @@ def _unified(spec: Spec, host: Host) -> Host:
     files = (knobs.other(conf.file).controller for conf in spec.limits.cgroup_conf)
     controllers = tuple(dict.fromkeys((*CONTROLLERS, *files)))
     tree = Hierarchy(version=2, controllers=controllers, mount="/sys/fs/cgroup", usable=controllers)
-    return host._replace(hierarchies=(tree,))
+    # Which of its disks honour weights is for the machine to say on which the tool runs.
+    disks = tuple(disk.device for disk in host.disks if disk.device)
+    return host._replace(hierarchies=(tree,), bfq=(), iocost=disks or ("",))
 
 
 def _fixed(spec: Spec, kept: dict[str, tuple[Wish, ...]]) -> list[str]:
