@@ -6,7 +6,7 @@ import os
 import select
 import time
 
-from sandbox.spec import Spec
+from sandbox.spec import Spec, flag_of
 from sandbox.stdlib import TYPE_CHECKING, signal
 
 from .messages import escaped, escaped_lines, say
@@ -63,6 +63,8 @@ def _run(spec: Spec, signals: Signals, terminal: Terminal | None) -> Report:
                 say(f"sandbox: warning: {escaped(note)}")
         slave = terminal.slave if terminal else None
         process = box.start(stdin=slave, stdout=slave, stderr=slave)
+        for one in box.unmet:
+            say(f"sandbox: warning: not enforced: {flag_of(one.realises)}: {escaped(one.reason)}")
         Foreground(process, signals, terminal, spec.stop_timeout).wait()
     return box.report
 
@@ -81,7 +83,7 @@ def tell(report: Report, target: Target | None, *, verbose: bool) -> int:
     """Write the report where it was asked for, and the summary when it matters."""
     if (verbose or report.limit_ended or report.outcome == "failed" or report.refused_calls is not None
             or any(one.note for one in report.labels)):
-        say("sandbox: " + escaped_lines(report.summary(verbose=verbose)))
+        say("sandbox: " + escaped_lines(report.summary(verbose=verbose, unmet=False)))
     if target is not None:
         from sandbox.report import json_text
 

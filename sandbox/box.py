@@ -14,7 +14,7 @@ from .isolation.filesystem import wanted_places
 from .launch import Stdio
 from .spec import Spec, flag_of
 from .stdlib import TYPE_CHECKING, Lock, lru_cache, suppress
-from .steps import Plan
+from .steps import Plan, Unmet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,6 +187,14 @@ class Sandbox:
                                 self.host.landlock_abi if self.host else None)
         self._process.wait_started()
         return self._process
+
+    @property
+    def unmet(self) -> tuple[Unmet, ...]:
+        """What is not enforced (``best_effort``). What only the start can tell is in it once the command has started.
+
+        :raises SandboxError: outside the ``with`` block.
+        """
+        return (*self.plan.unmet, *(self._process.unmet if self._process else ()))
 
     @property
     def report(self) -> Report:

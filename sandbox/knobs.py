@@ -17,7 +17,7 @@ V1_CONTROLLER = {"io": "blkio"}
 """Controllers that cgroup v1 knows under another name."""
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     Encode = Callable[[Any, int], tuple[str, ...]]
     Decode = Callable[[tuple[str, ...], int, Any], Any]
@@ -70,6 +70,13 @@ def _decode_number(texts: tuple[str, ...], version: int, written: object) -> int
         return UNLIMITED
     number = int(text)
     return UNLIMITED if version == 1 and (number < 0 or number >= V1_UNLIMITED) else number
+
+
+def _decode_same(texts: tuple[str, ...], version: int, written: object) -> int | str:
+    first, *others = (_decode_number((text,), version, written) for text in texts)
+    if any(other != first for other in others):
+        raise ValueError(f"not the same: {texts}")
+    return first
 
 
 def _encode_text(value: str, version: int) -> tuple[str, ...]:
@@ -190,13 +197,20 @@ KNOBS = {knob.field: knob for knob in _ROWS}
 """Field of Limits -> its row. ``hugetlb`` and ``cgroup_conf`` make their rows by :func:`hugetlb` and :func:`other`."""
 
 
-def hugetlb(page_size: int) -> Knob:
-    """The knob for huge pages of ``page_size`` bytes: ``hugetlb.2MB.max``."""
+def hugetlb(page_size: int, there: Iterable[str] = ()) -> Knob:
+    """The knob for huge pages of ``page_size`` bytes: ``hugetlb.2MB.max``.
+
+    :param there: the files that a cgroup has. If one of them limits reservations (Linux 5.7), the knob has it too: then
+        mmap(2) fails where, without it, the first touch of a page kills by SIGBUS (cgroup-v1/hugetlb.rst).
+    """
     scale, unit = next((scale, unit) for scale, unit in ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB"))
                        if page_size >= scale)
-    size = f"{page_size // scale}{unit}"
-    return Knob(field="hugetlb", controller="hugetlb", v2=(f"hugetlb.{size}.max",),
-                v1=(f"hugetlb.{size}.limit_in_bytes",), since="5.6", encode=_encode_bytes, decode=_decode_number)
+    size = f"hugetlb.{page_size // scale}{unit}"
+    v2, v1 = ([f"{size}.{kind}{name}" for kind in ("", "rsvd.") if not kind or f"{size}.{kind}{name}" in there]
+              for name in ("max", "limit_in_bytes"))
+    return Knob(field="hugetlb", controller="hugetlb", v2=tuple(v2), v1=tuple(v1), since="5.6",
+                encode=lambda value, version: _encode_bytes(value, version) * len(v2 if version == 2 else v1),
+                decode=_decode_same)
 
 
 def other(file: str) -> Knob:

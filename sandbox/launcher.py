@@ -135,7 +135,7 @@ class Launcher:
 
         spec = make_spec(argv, **{"driver": self._driver} | wishes)
         known = look_further(here(self.host, wanted_places(spec)), spec)
-        if rates(spec) or spec.cgroup_parent or spec.property:
+        if rates(spec) or spec.cgroup_parent or spec.property or spec.slice or spec.unit:
             known = probe_for(spec)
         with Sandbox(spec, host=known) as box:
             process = box.start()

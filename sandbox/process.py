@@ -259,7 +259,7 @@ class Process:
             _fill_from_rusage(usage, self._rusage)
         log = self._kernel_log(usage) if usage.oom_kill else None
         self._report = judge(self._spec, plan, self._ending, usage, readings, log, driver_reason=self._driver_reason,
-                             done=self._executor.done, unmet=self._unmet(), refused=self._refused(),
+                             done=self._executor.done, unmet=self.unmet, refused=self._refused(),
                              labels=self._labels.reports() if self._labels else (), landlock_abi=self._landlock_abi)
 
     def _kernel_log(self, usage: Usage) -> Kills | None:
@@ -269,7 +269,8 @@ class Process:
         read = next(read for read in self._plan.reads if read.figure == "oom_kill")
         return kills(os.path.dirname(read.file), usage.oom_kill or 0, self.pid)
 
-    def _unmet(self) -> list[Unmet]:
+    @property
+    def unmet(self) -> list[Unmet]:
         """What could not be set, and the labels that do not bind."""
         return [*self._executor.unmet, *(self._labels.unmet() if self._labels else ())]
 

@@ -29,6 +29,7 @@ V2: tuple[Row, ...] = (
     ("oom_kill", "memory", "memory.events.local", "oom_kill", "1"),
     ("oom", "memory", "memory.events.local", "oom", "1"),
     ("memory_failures", "memory", "memory.events.local", "max", "1"),
+    ("memory_high", "memory", "memory.events.local", "high", "1"),
     ("swap_failures", "memory", "memory.swap.events", "max", "1"),
     ("pids_peak", "pids", "pids.peak", "", "1"),
     ("pids_failures", "pids", "pids.events", "max", "1"),
@@ -74,9 +75,19 @@ def reads(tree: Hierarchy, path: str, controllers: Iterable[str]) -> Iterator[Re
     :param controllers: those it has.
     """
     rows, there = ROWS[tree.version], set(tree.files)
+    if "hugetlb" in controllers:
+        yield from _hugetlb(tree, path)
     for controller in ("", *controllers):
         for figure, _, file, key, unit in rows.get(controller, ()):
             if not there or file in there:
                 yield Read(figure, f"{path}/{file}", key, unit)
             elif SAMPLED.get(figure) in there:
                 yield Read(figure, f"{path}/{SAMPLED[figure]}", watch=figure)
+
+
+def _hugetlb(tree: Hierarchy, path: str) -> Iterator[Read]:
+    """The counters of refused huge pages, whose files are named by the size of the pages."""
+    ending, key = (".events.local", "max") if tree.version == 2 else (".failcnt", "")
+    for file in tree.files:
+        if file.startswith("hugetlb.") and file.endswith(ending):
+            yield Read("hugetlb_failures", f"{path}/{file}", key, "hugetlb")

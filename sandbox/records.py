@@ -83,6 +83,11 @@ class Ulimit(NamedTuple):
     soft: int | None
     hard: int | None
 
+    @property
+    def bounds(self) -> str:
+        """Both numbers as one types them: ``64:128``, ``0:unlimited``."""
+        return ":".join("unlimited" if value is None else str(value) for value in (self.soft, self.hard))
+
 
 class Volume(NamedTuple):
     """A file or directory of the host that is seen inside.

@@ -49,7 +49,8 @@ class LimitReport(NamedTuple):
     :param asked: as the user gave it.
     :param applied: as the kernel was given it.
     :param file: the kernel file; for rlimits and watches None.
-    :param read_back: what the file said at the end of the run.
+    :param files: it and, before it, others that the limit takes, as cgroup v1's file for the period of a CPU quota.
+    :param read_back: what the files said at the end of the run.
     :param enforced: the kernel held it from before the execve to the end.
     :param binding: the file whose value really binds, when an ancestor's is tighter than ours.
     :param note: a conversion or rounding.
@@ -60,6 +61,7 @@ class LimitReport(NamedTuple):
     asked: str
     applied: str
     file: str | None
+    files: tuple[str, ...]
     read_back: str | None
     enforced: bool
     binding: str | None
@@ -230,13 +232,16 @@ class Report:
         data["unmet"] = [{**unmet._asdict(), "flag": flag_of(unmet.realises)} for unmet in self.unmet]
         return data
 
-    def summary(self, *, verbose: bool = False) -> str:
-        """A short text for people; one line about the end, with ``verbose`` the usage and the limits too."""
+    def summary(self, *, verbose: bool = False, unmet: bool = True) -> str:
+        """A short text for people; one line about the end, with ``verbose`` the usage and the limits too.
+
+        :param unmet: list what could not be enforced.
+        """
         lines = [f"{self.outcome}: {self.why}"]
         if verbose:
             lines += [*_usage_lines(self.usage), *map(_limit_line, self.limits), *map(_label_line, self.labels),
                       *_exposure_lines(self.exposure)]
-        lines += [f"not enforced: {flag_of(one.realises)}: {one.reason}" for one in self.unmet]
+        lines += [f"not enforced: {flag_of(one.realises)}: {one.reason}" for one in self.unmet if unmet]
         lines += [f"warning: {one.flag}: {one.note}" for one in self.labels if one.note]
         if self.refused_calls is not None:
             lines.append(f"refused by the filter: {', '.join(map(_refused, self.refused_calls)) or 'nothing'}")
@@ -292,8 +297,14 @@ def _size(value: int | None) -> str:
     return "unknown" if value is None else show_size(value)
 
 
+def _together(files: tuple[str, ...]) -> str:
+    """``DIRECTORY/{cpu.cfs_period_us,cpu.cfs_quota_us}``, as a shell would take it."""
+    directory, names = files[0].rpartition("/")[0], [file.rpartition("/")[2] for file in files]
+    return f"{directory}/{names[0]}" if len(names) == 1 else f"{directory}/{{{','.join(names)}}}"
+
+
 def _limit_line(limit: LimitReport) -> str:
-    where = f" in {limit.file}" if limit.file else ""
+    where = f" in {_together(limit.files)}" if limit.files else ""
     held = "enforced" if limit.enforced else "NOT ENFORCED"
     text = f"  {limit.flag} {limit.asked}: {limit.applied}{where}, {held}"
     if limit.binding and limit.binding != limit.file:

@@ -250,6 +250,13 @@ def _check_limits(limits: Limits) -> None:
     if isinstance(limits.memory_swap, int) and isinstance(limits.memory, int) and limits.memory_swap < limits.memory:
         raise SpecError(f"--memory-swap {limits.memory_swap} is memory plus swap and below --memory {limits.memory}",
                         field="limits.memory_swap", hint="use --swap-max to limit swap alone")
+    ulimits: dict[str, Ulimit] = {}
+    for item in limits.ulimit:
+        other = ulimits.setdefault("nofile" if item.name == "ofile" else item.name, item)
+        if other[1:] != item[1:]:
+            first, second = (f"--ulimit {one.name}={one.bounds}" for one in (other, item))
+            raise SpecError(f"{first} and {second} are two values for one limit", field="limits.ulimit",
+                            hint="give one of them")
     if limits.blkio_weight is not None and limits.io_weight is not None:
         raise SpecError("--blkio-weight and --io-weight set the same limit", field="limits.io_weight",
                         hint="give one of them")
@@ -278,13 +285,18 @@ def _check_isolation(spec: Spec) -> None:
         if kinds.count(kind) > 1 or shared.get(kind):
             raise SpecError(f"--ns {kind}: and another wish are about the same namespace", field="ns",
                             hint="give one of them")
-    targets = [*(one.target for one in spec.volume), *(one.target for one in spec.tmpfs),
-               *(one.target for one in spec.device)]
-    for target in targets:
-        if targets.count(target) > 1:
-            raise SpecError(f"{target} is given twice as a place inside", field="volume", hint="give it once")
+    taken: dict[str, str] = {}
+    for typed, target in (*((f"--volume {one.source}:{one.target}", one.target) for one in spec.volume),
+                          *((f"--tmpfs {one.target}", one.target) for one in spec.tmpfs),
+                          *((f"--device {one.source}:{one.target}", one.target) for one in spec.device)):
+        if target in taken:
+            raise SpecError(f"{taken[target]} and {typed} have the same place inside", field="volume",
+                            hint="give one of them")
+        taken[target] = typed
 
 
 def flag_of(realises: str) -> str:
-    """The flag a Spec field is set by: ``limits.memory_high`` -> ``--memory-high``."""
-    return "--" + realises.rpartition(".")[2].replace("_", "-")
+    """The flag a Spec field is set by: ``limits.memory_high`` -> ``--memory-high``; empty for the command, which has
+    none."""
+    field = realises.rpartition(".")[2]
+    return {"argv": "", "cwd": "--workdir"}.get(field, "--" + field.replace("_", "-"))

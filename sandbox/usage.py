@@ -47,7 +47,10 @@ class Usage:
     :param oom_kill: processes that the kernel killed for memory.
     :param oom: times an allocation was about to fail at its own memory limit (cgroup v2's ``oom``).
     :param memory_failures: times the memory limit was hit.
+    :param memory_high: times ``--memory-high`` was exceeded and tasks had to reclaim, which slows them (cgroup v2).
     :param swap_failures: times the limit of swap was hit (cgroup v2).
+    :param hugetlb_failures: size of huge pages -> times the limit refused some, as ``2MB``; on cgroup v1 those refused
+        when they were reserved are apart, as ``2MB.rsvd``.
     :param io: per disk.
     :param pressure: resource -> ``some`` and ``full`` -> seconds stalled (PSI).
     :param net_received_bytes: what came in by the device of ``--network veth``; ``net_sent_bytes`` what went out.
@@ -75,7 +78,9 @@ class Usage:
     oom_kill: int | None = None
     oom: int | None = None
     memory_failures: int | None = None
+    memory_high: int | None = None
     swap_failures: int | None = None
+    hugetlb_failures: dict[str, int] = field(default_factory=dict)
     io: list[DiskUsage] = field(default_factory=list)
     pressure: dict[str, dict[str, float]] = field(default_factory=dict)
     net_received_bytes: int | None = None
@@ -145,6 +150,8 @@ def _take(usage: Usage, read: Read, text: str) -> None:
         _take_blkio(usage, read, text)
     elif read.unit == "io.stat":
         _take_io_stat(usage, text)
+    elif read.unit == "hugetlb":
+        usage.hugetlb_failures[pages_of(read)] = int(files.value_of(text, read.key) if read.key else text)
     elif read.unit == "psi":
         usage.pressure[os.path.basename(read.file).removesuffix(".pressure")] = _stalled(text)
     else:
@@ -152,6 +159,12 @@ def _take(usage: Usage, read: Read, text: str) -> None:
         scale = PER_SECOND.get(read.unit)
         setattr(usage, read.figure, number / scale if scale else number)
     usage.sources[read.figure] = f"{read.file} {read.key}".rstrip()
+
+
+def pages_of(read: Read) -> str:
+    """Which huge pages are counted in ``hugetlb.2MB.rsvd.failcnt``: ``2MB.rsvd``, reservations of 2 MiB."""
+    _, size, *rest = os.path.basename(read.file).split(".")
+    return f"{size}.rsvd" if "rsvd" in rest else size
 
 
 def _count(usage: Usage, device: str, figures: dict[str, int]) -> None:

@@ -9,7 +9,7 @@ from .report import Evidence, LabelReport, LimitReport, Outcome, RefusedCall, Re
 from .spec import Spec, flag_of
 from .stdlib import TYPE_CHECKING, dataclass, signal, signal_name
 from .steps import Done, Limit, Plan, Read, Unmet
-from .usage import Usage
+from .usage import Usage, pages_of
 from .verify import Reading
 
 if TYPE_CHECKING:
@@ -172,15 +172,18 @@ def _why_exec(command: str, errno: int, path: str, exists: bool) -> str:
 def _evidence(reads: Sequence[Read], usage: Usage) -> list[Evidence]:
     """The counters that say what a limit did: they are given whenever they moved."""
     found = []
-    for figure in ("oom_kill", "oom", "memory_failures", "swap_failures", "pids_failures", "throttled_periods"):
+    for figure in ("oom_kill", "oom", "memory_failures", "memory_high", "swap_failures", "pids_failures",
+                   "throttled_periods"):
         value = getattr(usage, figure)
         read = next((one for one in reads if one.figure == figure), None)
         if value and read is not None:
             found.append(Evidence(file=read.file, key=read.key, value=value))
-    return found
+    pages = ((read, usage.hugetlb_failures.get(pages_of(read))) for read in reads if read.unit == "hugetlb")
+    return [*found, *(Evidence(file=read.file, key=read.key, value=count) for read, count in pages if count)]
 
 
 def _limit(limit: Limit, reading: Reading) -> LimitReport:
     return LimitReport(realises=limit.realises, flag=flag_of(limit.realises), asked=limit.asked,
-                       applied=limit.applied, file=limit.files[-1] if limit.files else None, read_back=reading.text,
+                       applied=limit.applied, file=limit.files[-1] if limit.files else None, files=limit.files,
+                       read_back=reading.text,
                        enforced=reading.held, binding=reading.binding or None, note=limit.note)

@@ -6,11 +6,12 @@ Shared by every driver, so that the same Spec leads to the same kernel values wh
 from __future__ import annotations
 
 from . import knobs
+from .errors import SpecError
 from .facts import Hierarchy
 from .host import UNIT_CONTROLLERS, Host
 from .knobs import KNOBS, Knob
 from .records import UNLIMITED, Bytes, DeviceRate, Percent
-from .spec import Limits
+from .spec import Limits, flag_of
 from .stdlib import TYPE_CHECKING, Any, NamedTuple
 from .steps import Unmet
 from .units import show_bytes, show_cpus
@@ -23,6 +24,10 @@ DEFAULT_PERIOD = 100_000
 MIN_QUOTA = 1_000
 """Microseconds: the kernel refuses a smaller quota or period."""
 MAX_PERIOD = 1_000_000
+
+
+PER_DISK = ("device_read_bps", "device_write_bps", "device_read_iops", "device_write_iops", "blkio_weight_device")
+"""Knobs whose value names the disk that it is for."""
 
 
 class Wish(NamedTuple):
@@ -68,7 +73,36 @@ def wishes(limits: Limits, host: Host) -> tuple[list[Wish], list[Unmet]]:
             unmet.append(candidate)
         else:
             found.append(candidate)
+    _refuse_rivals(found)
     return found, unmet
+
+
+def _refuse_rivals(found: list[Wish]) -> None:
+    """Refuse two values for one thing, which may have two names: a disk, a size of huge pages, a kernel file.
+
+    :raises SpecError: naming both.
+    """
+    taken: dict[tuple[str, ...], Wish] = {}
+    for wish in found:
+        for mount, file, disk, key in _content(wish):
+            other = taken.setdefault((mount, file, disk, key), wish)
+            if other.value != wish.value:
+                what = f"{file} of disk {disk}" if disk else file
+                raise SpecError(f"{_typed(other)} and {_typed(wish)} are two values for {what}", field=wish.realises,
+                                hint="give one of them")
+
+
+def _content(wish: Wish) -> Iterator[tuple[str, str, str, str]]:
+    """What the wish writes: tree, file, and, where a file has a line for each disk, the disk and the key."""
+    for file in wish.knob.files(wish.tree.version):
+        if wish.knob.field in PER_DISK:
+            yield wish.tree.mount, file, wish.value[0], wish.knob.field if file == "io.max" else ""
+        elif wish.knob.field != "cgroup_conf" or " " not in wish.value or file == "cpu.max":
+            yield wish.tree.mount, file, "", ""
+
+
+def _typed(wish: Wish) -> str:
+    return f"{flag_of(wish.realises)} {wish.asked}"
 
 
 def _candidates(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
@@ -78,7 +112,9 @@ def _candidates(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
         yield make(host, KNOBS["pids_limit"], limits.pids_limit, "pids_limit")
     yield from _io(limits, host)
     for page in limits.hugetlb:
-        yield make(host, knobs.hugetlb(page.page_size), page.limit, "hugetlb")
+        asked = f"{show_bytes(page.page_size)}:{_shown(page.limit)}"
+        tree = host.hierarchy("hugetlb")
+        yield make(host, knobs.hugetlb(page.page_size, tree.files if tree else ()), page.limit, "hugetlb", asked=asked)
     for conf in limits.cgroup_conf:
         yield make(host, knobs.other(conf.file), conf.value, "cgroup_conf", asked=f"{conf.file}={conf.value}")
 

@@ -202,7 +202,7 @@ def _figures(groups: Iterable[Group]) -> tuple[Read, ...]:
     found: dict[tuple[str, str], Read] = {}
     for group in groups:
         for read in reads(group.tree, group.path, group.controllers):
-            several = read.file if read.unit in ("blkio", "io.stat", "psi") else ""
+            several = read.file if read.unit in ("blkio", "io.stat", "psi", "hugetlb") else ""
             found.setdefault((read.figure, several), read)
     return tuple(found.values())
 

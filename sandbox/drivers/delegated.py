@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..host import Host
 from ..spec import Spec
 from ..stdlib import TYPE_CHECKING
-from ..steps import Plan, Step
+from ..steps import Plan, Step, Unmet
 from ..wishes import wishes
 from . import process, unit
 from .cgroupfs import plan_below
@@ -34,6 +34,7 @@ class DelegatedDriver:
         given = host.manager.delegated
         if given:
             plan = plan_below(self.name, spec, host, name=name, before=_move_in(host, given))
+            plan = plan._replace(unmet=(*plan.unmet, *_without_unit(spec, given)))
             return plan._replace(notes=(f"below {given}, which systemd has delegated to the launcher", *plan.notes))
         scope = unit.unit_name(spec, name, "scope")
         cgroup = unit.cgroup_of(scope, spec, host)
@@ -42,7 +43,7 @@ class DelegatedDriver:
         told = [(wish, properties(wish, host.manager.version)) for wish in found if wish.relative]
         alone = [wish for wish, words in told if not words]
         wanted = ([wish for wish in found if wish not in alone],
-                  [*unmet, *(unit.without_effect(wish, host) for wish in alone)])
+                  [*unmet, *unit.untyped(spec, host), *(unit.without_effect(wish, host) for wish in alone)])
         tell = (step for wish, words in told for step in unit.tell(words, wish.realises))
         return plan_below(self.name, spec, inside, name=name, unit=scope, after=(unit.stop(scope, host),),
                           wanted=wanted, shared=[(wish, wish.tree.mount + cgroup) for wish, words in told if words],
@@ -64,6 +65,14 @@ def unit_plan(spec: Spec, host: Host, name: str) -> tuple[Plan, str]:
              *unit.enable(inside, cgroup), *process.cleanup(host, name=name, cgroups=(), unit=scope),
              unit.stop(scope, host))
     return Plan(driver=driver.name, name=name, steps=steps), cgroup
+
+
+def _without_unit(spec: Spec, given: str) -> Iterator[Unmet]:
+    """What is asked of a unit where none is made."""
+    for field in ("unit", "slice", "property", "systemd_user"):
+        if getattr(spec, field):
+            yield Unmet(realises=field, remedy="use --driver systemd",
+                        reason=f"no unit is made, because systemd has delegated {given} to the launcher")
 
 
 def _move_in(host: Host, given: str) -> Iterator[Step]:

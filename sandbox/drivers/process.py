@@ -55,9 +55,8 @@ def _watch(name: str, read: Read, limit: int, interval: int) -> Step:
 
 def limits(spec: Spec, found: Iterable[Step]) -> tuple[tuple[Limit, ...], tuple[Unmet, ...]]:
     """The limits that are not kernel files: rlimits, wall time, CPU time; and those that lack what they need."""
-    rows = [Limit(realises="limits.ulimit", asked=f"{item.name}={_bound(item.soft)}:{_bound(item.hard)}",
-                  applied=f"RLIMIT_{item.name.upper()} {_bound(item.soft)}:{_bound(item.hard)}", knob="rlimit",
-                  note="of each process")
+    rows = [Limit(realises="limits.ulimit", asked=f"{item.name}={item.bounds}",
+                  applied=f"RLIMIT_{item.name.upper()} {item.bounds}", knob="rlimit", note="of each process")
             for item in spec.limits.ulimit]
     if spec.limits.timeout is not None:
         rows.append(Limit(realises="limits.timeout", asked=f"{spec.limits.timeout:g} s", knob="watch",
@@ -70,10 +69,6 @@ def limits(spec: Spec, found: Iterable[Step]) -> tuple[tuple[Limit, ...], tuple[
     rows.append(Limit(realises="limits.cpu_time", asked=f"{spec.limits.cpu_time:g} s", knob="watch",
                       applied=f"{watch.args[1]} compared every {CPU_TIME_MS} ms"))
     return tuple(rows), ()
-
-
-def _bound(value: int | None) -> str:
-    return "unlimited" if value is None else str(value)
 
 
 def needs_cgroup(realises: str, file: str) -> Unmet:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TOGETHER = {"cpu_burst": "cpus", "swap_max": "memory"}
 """A file-only knob that is of no use, or refused, in another cgroup than the one with the second knob. cgroup v2's
 ``memory.swap.max`` has a property and is never file-only."""
-COUNTED_WITH = {"memory_failures": "memory", "oom": "memory", "swap_failures": "swap_max",
+COUNTED_WITH = {"memory_failures": "memory", "oom": "memory", "swap_failures": "swap_max", "memory_high": "memory_high",
                 "pids_failures": "pids_limit", "periods": "cpus", "throttled_periods": "cpus", "throttled_time": "cpus"}
 """Figures that are counted in the cgroup that has the limit, not in the one that has the processes."""
 HOLDERS = {"scope": 1, "service": 2}
@@ -70,7 +70,7 @@ class _Compiler:
         found, unmet = wishes(spec.limits, self.host)
         told = self._told(found)
         alone = [one.wish for one in told if one.wish.relative and not one.properties]
-        self.unmet = (*unmet, *(unit.without_effect(wish, host) for wish in alone))
+        self.unmet = (*unmet, *unit.untyped(spec, host), *(unit.without_effect(wish, host) for wish in alone))
         self.limits = [one for one in told if one.wish not in alone]
         self.leaves = self._leaves()
         self.counted = frozenset(self._counted())
@@ -164,7 +164,7 @@ class _Compiler:
         seen: set[tuple[str, str]] = set()
         told = {one.wish.knob.field for one in self.limits if one.properties}
         for read in self._candidates(told):
-            several = read.file.rpartition("/")[2] if read.unit in ("blkio", "io.stat", "psi") else ""
+            several = read.file.rpartition("/")[2] if read.unit in ("blkio", "io.stat", "psi", "hugetlb") else ""
             if (read.figure, several) not in seen:
                 seen.add((read.figure, several))
                 yield read

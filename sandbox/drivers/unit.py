@@ -79,6 +79,13 @@ def _placed(tree: Hierarchy, host: Host, cgroup: str, enabled: tuple[str, ...]) 
                          enable=((cgroup, enabled),) if tree.version == 2 else ())
 
 
+def untyped(spec: Spec, host: Host) -> Iterator[Unmet]:
+    """The properties of whose type this record of the host does not know: one that was saved without them."""
+    if len(host.manager.properties) < len(spec.property):
+        yield Unmet(realises="property", reason=f"{', '.join(spec.property)}: the saved host does not say what type "
+                    "systemd gives it", remedy="explain it on that host")
+
+
 def without_effect(wish: Wish, host: Host) -> Unmet:
     """Why a weight or a protection cannot be had: systemd has no property for it, so that the unit cannot have it. In
     a cgroup below the unit it would have no sibling, or be void below a unit that has none."""

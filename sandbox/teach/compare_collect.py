@@ -34,7 +34,7 @@ from .compare_view import looker
 LAUNCHES = 5
 """Launches of ``true`` that the phases are the median of; one more comes before, for what is only loaded once."""
 FIGURES = ("wall_time", "cpu_time", "cpu_user", "cpu_system", "memory_peak", "pids_peak", "periods",
-           "throttled_periods", "throttled_time", "memory_failures", "swap_failures", "oom_kill",
+           "throttled_periods", "throttled_time", "memory_failures", "memory_high", "swap_failures", "oom_kill",
            "pids_failures")
 SLEEP = ("sleep", "1000000")
 

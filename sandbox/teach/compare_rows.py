@@ -284,6 +284,7 @@ def _phases(columns: Sequence[Column]) -> Iterator[Row]:
 LABELS = {"wall_time": "wall time", "cpu_time": "CPU time", "memory_peak": "memory peak", "pids_peak": "tasks peak",
           "throttled_time": "throttled for", "throttled_periods": "throttled periods", "periods": "periods",
           "oom_kill": "killed for memory", "memory_failures": "memory limit hit", "swap_failures": "swap limit hit",
+          "memory_high": "slowed by memory.high",
           "pids_failures": "forks refused"}
 
 

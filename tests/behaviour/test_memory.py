@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -105,3 +108,44 @@ def test_memory_swap_below_memory(sandbox: Program) -> None:
 def test_oom_group_kills_all(sandbox: Program) -> None:
     done = sandbox("-m", "24m", "--oom-group", "--", "sh", "-c", f"{sys.executable} -I -S -c '{HOG}'; exit 0")
     assert done.report["outcome"] == "oom"
+
+
+@pytest.mark.requires("cgroup2", "swap")
+def test_what_memory_high_did_is_in_the_report(sandbox: Program) -> None:
+    done = sandbox("--memory-high", "16m", *python(f'b = bytearray(b"x") * {24 * MIB}'))
+    assert (done.code, done.report["outcome"]) == (0, "exited"), done.err
+    assert done.usage["memory_high"] > 0
+    assert any(row["key"] == "high" and row["value"] > 0 for row in done.report["evidence"])
+
+
+@pytest.fixture
+def huge_pages() -> Iterator[None]:
+    """Sixteen huge pages of 2 MiB, which the machine has for nobody else."""
+    setting = Path("/proc/sys/vm/nr_hugepages")
+    before = setting.read_text()
+    setting.write_text("16")
+    assert int(setting.read_text()) >= 8
+    yield
+    setting.write_text(before)
+
+
+TAKE = """import mmap, sys
+try:
+    pages = mmap.mmap(-1, int(sys.argv[1]) << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000)  # MAP_HUGETLB
+except OSError as error:
+    sys.exit(error.errno)
+pages[::2 << 20] = b"x" * (len(pages) >> 21)
+"""
+
+
+@pytest.mark.only("cgroupfs")
+@pytest.mark.alone
+@pytest.mark.requires("cgroup2")
+@pytest.mark.usefixtures("huge_pages")
+def test_huge_pages_are_refused_when_they_are_asked_for(sandbox: Program) -> None:
+    """Without a limit of reservations, the first touch of a page kills by SIGBUS."""
+    enough, too_few = (sandbox("--hugetlb", "2M:4M", *python(TAKE), size) for size in ("4", "8"))
+    assert (enough.code, enough.usage["hugetlb_failures"].get("2MB")) == (0, 0), enough.err
+    assert too_few.code == errno.ENOMEM
+    assert too_few.usage["hugetlb_failures"]["2MB"] > 0
+    assert any("hugetlb.2MB.events" in row["file"] for row in too_few.report["evidence"])

@@ -35,6 +35,7 @@ def test_best_effort_lists_what_is_unmet(sandbox: Program) -> None:
     assert unmet["flag"] == "--memory-high"
     assert "memory.high" in unmet["reason"]
     assert unmet["remedy"]
+    assert done.err.splitlines() == [f"sandbox: warning: not enforced: --memory-high: {unmet['reason']}"]
     assert [row["flag"] for row in done.report["limits"] if not row["enforced"]] == []
     assert done.limit("--memory")["enforced"]
 
@@ -79,3 +80,11 @@ def test_directory_that_is_not_there(sandbox: Program) -> None:
     done = sandbox("-w", "/no/such/directory", "--", "true")
     assert done.code == 125
     assert "/no/such/directory" in done.err
+
+
+def test_best_effort_says_once_what_failed_as_it_started(sandbox: Program) -> None:
+    done = sandbox("--best-effort", "--cpuset-cpus", "4095", "--", "true")
+    assert done.code == 0
+    [line] = done.err.splitlines()
+    assert line.startswith("sandbox: warning: not enforced: --cpuset-cpus: cannot write ")
+    assert [one["flag"] for one in done.report["unmet"]] == ["--cpuset-cpus"]

@@ -203,7 +203,7 @@ def test_a_relative_command_in_a_unit() -> None:
 
 def test_config_json() -> None:
     config = json.loads(made("oci", cwd="/data/x", name="n", cgroup_parent="/ci", user="1000:1000",
-                             device_read_bps=["/data:1m", "/data:max"], ulimit=["nofile=64:-1"]).text)
+                             device_read_bps="/data:1m", device_write_bps="/data:max", ulimit=["nofile=64:-1"]).text)
     assert config["linux"]["cgroupsPath"] == "/ci/sandbox-n"
     assert config["linux"]["resources"]["blockIO"] == {
         "throttleReadBpsDevice": [{"major": 254, "minor": 0, "rate": 1 << 20}]}

@@ -28,7 +28,9 @@ VALUES: dict[str, list[Any]] = {
     **{f"device_{way}_{what}": [("254:0", 1048576), ("254:0", UNLIMITED)]
        for way in ("read", "write") for what in ("bps", "iops")},
 }
-ROWS = [(knob, version, value) for knob in (*KNOBS.values(), hugetlb(2 << 20)) for version in (1, 2)
+RESERVED = ("hugetlb.2MB.rsvd.max", "hugetlb.2MB.rsvd.limit_in_bytes")
+ROWS = [(knob, version, value)
+        for knob in (*KNOBS.values(), hugetlb(2 << 20), hugetlb(2 << 20, RESERVED)) for version in (1, 2)
         for value in VALUES.get(knob.field, [1, 4096]) if knob.files(version)]
 
 
@@ -96,3 +98,11 @@ def test_huge_page_sizes_are_named_as_the_kernel_does(size: int, file: str) -> N
 def test_other_files_know_their_controller() -> None:
     assert other("memory.swap.high").controller == "memory"
     assert other("blkio.bfq.weight").controller_in(1) == "blkio"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_reservations_of_huge_pages_are_limited_too(version: int) -> None:
+    knob = hugetlb(2 << 20, RESERVED)
+    assert [file for file in knob.files(version) if "rsvd" in file] == [RESERVED[0 if version == 2 else 1]]
+    with pytest.raises(ValueError, match="not the same"):
+        knob.decode(("4194304\n", "8388608\n"), version, 4 << 20)

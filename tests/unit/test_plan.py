@@ -17,7 +17,8 @@ from sandbox.drivers import choose, get
 from sandbox.errors import DriverUnavailable, SpecError
 from sandbox.facts import Node, Place
 from sandbox.init import wire
-from sandbox.spec import Spec
+from sandbox.options import TABLE
+from sandbox.spec import Spec, flag_of
 from sandbox.steps import Where
 from sandbox.teach import explain, shell
 from support.saved_hosts import HOSTS, SPECS, by, hosts_and_ways, spec
@@ -127,3 +128,28 @@ def test_what_is_on_the_allow_list_is_no_secret() -> None:
     machine = HOSTS["debian13-v2"]
     plan = get("cgroupfs").compile(SPECS["plain"], machine, name="golden")
     assert "PATH=/usr/bin:/bin" in json.dumps(explain.data(plan, SPECS["plain"], machine))
+
+
+def test_each_flag_that_a_step_names_is_an_option() -> None:
+    flags = {option.flag for option in TABLE} | {""}
+    for host, way in hosts_and_ways():
+        for wanted in SPECS.values():
+            plan = compile_plan(by(way, wanted), HOSTS[host], name="x")[0]
+            assert {flag_of(step.realises) for step in plan.steps if step.realises} <= flags
+
+
+@pytest.mark.parametrize("driver", ["systemd", "delegated"])
+def test_a_property_of_a_type_that_the_saved_host_does_not_say_is_not_dropped(driver: str) -> None:
+    wanted = spec(driver=driver, property=["CPUQuotaPeriodSec=10ms"])
+    unmet, = compile_plan(wanted, HOSTS["debian13-v2"], name="x")[0].unmet
+    assert unmet.realises == "property"
+    assert "CPUQuotaPeriodSec=10ms" in unmet.reason
+
+
+@pytest.mark.parametrize("wish", [{"unit": "mine"}, {"slice": "mine.slice"}, {"property": ["CPUWeight=5"]}])
+def test_what_is_asked_of_a_unit_where_none_is_made_is_not_dropped(wish: dict[str, object]) -> None:
+    machine = HOSTS["debian13-v2"]
+    given = machine._replace(manager=machine.manager._replace(delegated="/system.slice/job.service"))
+    unmet, = compile_plan(spec(driver="delegated", **wish), given, name="x")[0].unmet
+    assert unmet.realises == next(iter(wish))
+    assert "/system.slice/job.service" in unmet.reason

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox.facts import Hierarchy
+from sandbox.errors import SpecError
+from sandbox.facts import Disk, Hierarchy
 from sandbox.host import Host
 from sandbox.options import make_spec
 from sandbox.steps import Unmet
@@ -86,3 +87,33 @@ def test_shares_and_weights_convert_and_say_so() -> None:
     assert values(V1, cpu_shares="512") == {"cpu_weight": 512}
     assert values(V1, cpu_weight="100") == {"cpu_weight": 1024}
     assert values(V1, io_weight="100") == {"io_weight": 500}
+
+
+DISK = V2._replace(hierarchies=(V2.hierarchies[0]._replace(usable=("cpu", "memory", "pids", "io", "hugetlb"),
+                                                          controllers=("cpu", "memory", "pids", "io", "hugetlb")),),
+                   iocost=("254:0",), disks=tuple(Disk(path, "254:0") for path in ("/", "/dev/vda")))
+
+
+@pytest.mark.parametrize(("limits", "words"), [
+    ({"device_write_bps": ["/dev/vda:1m", "/:2m"]}, ("/dev/vda:1048576", "/:2097152", "io.max of disk 254:0")),
+    ({"blkio_weight_device": ["/dev/vda:100", "/:200"]}, ("/dev/vda:100", "/:200", "io.weight of disk 254:0")),
+    ({"hugetlb": ["2M:4M", "2048k:8M"]}, ("--hugetlb 2M:4M", "--hugetlb 2M:8M", "hugetlb.2MB.max")),
+    ({"cgroup_conf": ["pids.max=3", "pids.max=4"]}, ("pids.max=3", "pids.max=4")),
+    ({"pids_limit": "4", "cgroup_conf": ["pids.max=30"]}, ("--pids-limit 4", "--cgroup-conf pids.max=30")),
+    ({"cpus": "1", "cgroup_conf": ["cpu.max=50000 100000"]}, ("--cpus 1", "--cgroup-conf cpu.max=50000 100000")),
+])
+def test_two_values_for_one_thing(limits: dict[str, object], words: tuple[str, ...]) -> None:
+    with pytest.raises(SpecError, match="are two values for") as raised:
+        wishes(make_spec(["true"], **limits).limits, DISK)
+    for word in words:
+        assert word in raised.value.message
+
+
+@pytest.mark.parametrize("limits", [
+    {"device_write_bps": ["/:1m"], "device_read_bps": ["/:2m"]},
+    {"device_write_bps": ["/:1m", "/dev/vda:1m"]},
+    {"cgroup_conf": ["io.max=254:0 rbps=1", "io.max=254:16 rbps=2"]},
+    {"io_weight": "50", "blkio_weight_device": ["/:200"]},
+])
+def test_values_for_several_things(limits: dict[str, object]) -> None:
+    assert wishes(make_spec(["true"], **limits).limits, DISK)[1] == []
