@@ -241,7 +241,8 @@ def _refusal(plan: Plan) -> Unsupported:
 
 def abandon(executor: Executor) -> StepError | None:
     """No sandbox will start: the guard removes what was made. Returns a failure of its own, which came before."""
-    from .process import arguments, is_taken, remove, step_failure
+    from .failures import step_failure
+    from .process import arguments, is_taken, remove
 
     if executor.guard is None:
         with suppress(SandboxError):
@@ -255,12 +256,14 @@ def abandon(executor: Executor) -> StepError | None:
         while (record := guard.receive()) is not None and record.kind != "done":
             if record.kind == "failed":
                 failure = step_failure(executor.plan, record)
+    taken = is_taken(executor.plan, failure)
+    if executor.foreign and not taken:
+        # While the guard lives: what the state file of a dead one claims, gc() removes, and one cgroup is not ours.
+        remove((), arguments(executor.plan, "unlink"))
     guard.send("bye")
     guard.reap()
     with suppress(SandboxError):  # what went wrong before says more
         executor.clean_up()
-    if is_taken(executor.plan, failure):
+    if taken or executor.foreign:
         remove(executor.made)
-    elif executor.foreign:
-        remove(executor.made, arguments(executor.plan, "unlink"))
     return failure

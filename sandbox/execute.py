@@ -156,7 +156,7 @@ class Executor:
             if record is not None and record.kind in ("init", "namespaces"):
                 self._told[record.kind] = record
             elif record is not None and record.kind == "failed":
-                from .process import step_failure
+                from .failures import step_failure
 
                 raise step_failure(self.plan, record)
         return self._told[name]

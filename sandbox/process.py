@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from errno import E2BIG, EACCES, EBUSY, EEXIST, EINVAL, ELOOP, ENOSYS, EPERM, EROFS, EXDEV
+from errno import EEXIST
 
 from .cgroup import files
 from .cgroup.group import Cgroup
-from .errors import MountError, NamespaceError, StepError
+from .errors import StepError
 from .execute import Executor
 from .launch import Guard, Record
 from .report import RefusedCall, Report
 from .spec import Spec
 from .stdlib import TYPE_CHECKING, NamedTuple, RLock, replace, suppress
-from .steps import Plan, Step, Unmet
+from .steps import Plan, Unmet
 from .usage import Usage, add_counters, add_samples, collect, kept
 from .verdict import Ending, judge
 from .verify import reading
@@ -27,25 +27,6 @@ if TYPE_CHECKING:
 
 RUSAGE = ("cpu_user", "cpu_system", "max_rss", "page_faults", "major_page_faults", "context_switches", "preemptions")
 """Figures that the init's own getrusage(2) of its dead children fills where no cgroup has them."""
-
-
-MOUNTS = ("private", "tree", "overlay", "root", "place", "mount", "mkdir_in", "symlink_in", "mask", "read_only", "attr",
-          "pivot")
-NAMESPACES = ("namespaces", "clone3", "id_map", "new_id_map", "setns", "join_ns", "unshare", "enter_userns")
-HINTS = {
-    ELOOP: "a link is in the way of what is made anew inside, or leads out of it",
-    EROFS: "the root is read-only and has no such place: choose one that is there, or one in /tmp, or add --overlay",
-    ENOSYS: "Linux 5.12 or newer is needed",
-}
-"""What a failed step of :data:`MOUNTS` is most likely about."""
-
-
-NOT_ALLOWED = {
-    "nice": ("--nice {}", "it needs CAP_SYS_NICE, or a higher RLIMIT_NICE"),
-    "ionice": ("--ionice realtime:{}", "it needs CAP_SYS_NICE or CAP_SYS_ADMIN"),
-    "oom_score_adj": ("--oom-score-adj {}", "a score below the caller's minimum needs CAP_SYS_RESOURCE"),
-}
-"""Steps that need a capability for some values: op -> the flag as it was typed, and a hint."""
 
 
 class Event(NamedTuple):
@@ -227,6 +208,8 @@ class Process:
         self._failure = self._failure or refusal
 
     def _on_failed(self, record: Record) -> None:
+        from .failures import step_failure
+
         self._failure = self._failure or step_failure(self._plan, record)
 
     def _on_sample(self, record: Record) -> None:
@@ -316,51 +299,6 @@ def _fill_from_rusage(usage: Usage, words: Sequence[int]) -> None:
     if usage.cpu_time is None:
         usage.cpu_time = (user + system) / 1e6
         usage.sources["cpu_time"] = usage.sources["cpu_user"]
-
-
-def step_failure(plan: Plan, record: Record) -> StepError:
-    """The error for a step that sandbox-init could not carry out."""
-    number, errno, where = int(record.words[0]), int(record.words[1]), record.words[2]
-    if not number:
-        return StepError(f"sandbox-init failed as the {where}", errno=errno,
-                         hint="rebuild it: make setup" if where == "wire" else "")
-    step = plan.steps[number - 1]
-    kind = MountError if step.op in MOUNTS else NamespaceError if step.op in NAMESPACES else StepError
-    hint = ""
-    if step.op == "label":
-        from .isolation.label import failure
-
-        return failure(step, number, errno, record.words[3:])
-    if step.op == "new_id_map":
-        said = " ".join(record.words[3:])
-        return kind(f"--user: step {number} {step.op}" + (f": {said}" if said else ""), errno=errno, number=number,
-                    hint="newuidmap may map what subuid(5) says, and nothing under no_new_privs" if said else "")
-    if step.op in NOT_ALLOWED and errno in (EACCES, EPERM):
-        flag, hint = NOT_ALLOWED[step.op]
-        return kind(flag.format(step.args[0]), errno=errno, number=number, hint=hint)
-    if step.op == "claim" and errno == EEXIST:
-        hint = f"a sandbox named {plan.name} is running; choose another --name"
-    elif step.op == "in_cgroup" and errno == EXDEV:
-        return StepError(f"step {number} in_cgroup: the command would not have been in {step.args[0]}", number=number,
-                         hint="somebody moved it, or systemd made the unit elsewhere; see systemd-cgls")
-    elif step.op == "private" and errno == EINVAL:
-        hint = "in a plain chroot / is no mount point: bind it on itself first, mount --bind NEWROOT NEWROOT"
-    elif step.op == "overlay" and errno == EINVAL:
-        hint = ("the kernel puts an overlay on an overlay once, not twice, and writes none to some file systems: see "
-                "dmesg | grep overlayfs, and findmnt -T for each directory")
-    elif step.op in MOUNTS and errno in HINTS:
-        hint = HINTS[errno]
-    elif step.op == "landlock" and errno == E2BIG:
-        hint = "sandboxes are nested too deeply: Landlock has 16 layers"
-    elif step.op == "seccomp" and errno == EBUSY:
-        hint = "something around this sandbox listens to a filter already: leave --seccomp-log out"
-    elif step.op == "chdir":
-        hint = "give a --workdir that exists and may be entered"
-    return kind(f"step {number} {step.op} {_words(step)}", errno=errno, number=number, hint=hint)
-
-
-def _words(step: Step) -> str:
-    return " ".join(str(arg) for arg in step.args if isinstance(arg, int | str) and "\n" not in str(arg))
 
 
 def _pid_of(pidfd: int) -> int | None:

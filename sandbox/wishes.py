@@ -285,7 +285,8 @@ def _obstacle(tree: Hierarchy, knob: Knob, host: Host) -> tuple[str, str]:
         return (f"{other[0]}: the {controller} controller of cgroup v{tree.version} has no such file",
                 f"{there}, or run with --best-effort")
     if tree.parent is None:
-        return f"{files[0]}: {tree.reason}", "give a --cgroup-parent you may write to, or run as root"
+        return f"{files[0]}: {tree.reason}", "give a --cgroup-parent that is there and that you may write to" + (
+            ", or run as root" if host.uid else "")
     if controller not in tree.usable and tree.parent.endswith((".scope", ".service")):
         known = controller in UNIT_CONTROLLERS
         remedy = DELEGATE + (CPUSET if controller == "cpuset" else "")

@@ -7,7 +7,7 @@ here is one system call per operation, so that the kernel's answer is seen.
 from __future__ import annotations
 
 import os
-from errno import EACCES, EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOTSUP, EPERM, ERANGE, EROFS
+from errno import EACCES, EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOSPC, ENOTSUP, EPERM, ERANGE, EROFS
 
 from ..errors import CgroupError
 from ..stdlib import TYPE_CHECKING
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 HINTS = {
-    EACCES: "this user may not write there; run as root, or have the cgroup delegated (`sandbox info`)",
-    EPERM: "this user may not write there; run as root, or have the cgroup delegated (`sandbox info`)",
     EROFS: "the cgroup file system is mounted read-only",
     ENOENT: "the kernel or the parent cgroup lacks this controller (`sandbox info`)",
     ENODEV: "the kernel has no such disk, or it is a partition",
@@ -27,6 +25,8 @@ HINTS = {
     EBUSY: "processes are in the cgroup that would have to pass the controller on",
     ENOTSUP: "the parent cgroup is threaded",
 }
+NOT_EVEN_ROOT = "this process lacks a capability, or a security module forbids it: see dmesg"
+NOT_ROOT = "this user may not write there; run as root, or have the cgroup delegated (`sandbox info`)"
 
 
 def read(path: str) -> str:
@@ -86,7 +86,25 @@ def write(path: str, value: str) -> None:
 def failure(verb: str, path: str, value: str, error: OSError) -> CgroupError:
     """The error for people: what was tried, where, with which value, and what to do."""
     what = f"cannot {verb} {path}" + (f" = {value.strip()}" if value else "")
-    return CgroupError(what, errno=error.errno or 0, hint=HINTS.get(error.errno or 0, ""))
+    number = error.errno or 0
+    hint = HINTS.get(number, "see who else writes there, and dmesg")
+    if number in (EACCES, EPERM):
+        hint = NOT_ROOT if os.geteuid() else NOT_EVEN_ROOT
+    if os.path.basename(path) in ("cpuset.cpus", "cpuset.mems") and number in (EACCES, EINVAL, ERANGE, ENOSPC):
+        # cgroup v1 answers EACCES for what the parent has not, to root too.
+        hint = _parents(path) or hint
+    return CgroupError(what, errno=number, hint=hint)
+
+
+def _parents(path: str) -> str:
+    """What the parent cgroup has of a cpuset; empty if it cannot be read."""
+    directory, name = os.path.split(path)
+    parent = os.path.join(os.path.dirname(directory), name)
+    try:
+        with open(parent, encoding="ascii") as file:
+            return f"the cgroup above allows only {file.read().strip() or 'nothing'}: {parent}"
+    except OSError:
+        return ""
 
 
 def value_of(text: str, key: str) -> str:

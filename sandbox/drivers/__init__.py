@@ -16,7 +16,7 @@ PLACES: dict[str, frozenset[str]] = {
     "systemd": frozenset(("unit_type", "unit", "slice", "property", "systemd_user")),
     "delegated": frozenset(("unit", "slice", "property", "systemd_user")),
     "cgroupfs": frozenset(("cgroup_parent",)),
-    "none": frozenset(("cgroup_parent",)),
+    "none": frozenset(),
 }
 """The wishes about the place of the cgroup that each driver can fulfil."""
 

@@ -41,9 +41,19 @@ class CgroupfsDriver:
     def compile(self, spec: Spec, host: Host, *, name: str) -> Plan:
         """See :class:`~sandbox.drivers.Driver`."""
         plan = plan_below(self.name, spec, host, name=name)
+        plan = plan._replace(unmet=(*plan.unmet, *_without_parent(spec, host)))
         if not host.systemd_running:
             return plan
         return plan._replace(notes=(MANAGED, *plan.notes))
+
+
+def _without_parent(spec: Spec, host: Host) -> Iterator[Unmet]:
+    """The trees that would count or limit something, and have no such ``--cgroup-parent``."""
+    if spec.cgroup_parent:
+        for tree in host.hierarchies:
+            if tree.parent is None and not {*MEASURED}.isdisjoint(tree.controllers):
+                yield Unmet(realises="cgroup_parent", reason=tree.reason.removeprefix("--cgroup-parent "),
+                            remedy="it must be in each tree that counts: cpuacct, memory, pids and blkio on cgroup v1")
 
 
 driver = CgroupfsDriver()

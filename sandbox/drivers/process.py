@@ -6,7 +6,7 @@ import os
 
 from ..host import Host
 from ..isolation import capabilities, filesystem, landlock, mounts, namespaces, seccomp
-from ..records import IO_CLASSES
+from ..records import IO_CLASSES, Ulimit
 from ..spec import Spec
 from ..stdlib import TYPE_CHECKING
 from ..steps import Arg, Limit, Phase, Plan, Read, Step, Unmet, Where
@@ -32,6 +32,8 @@ login (0) and of a user's systemd (200) start with, so that the OOM killer choos
 
 RLIMIT_CORE = 4
 """The same on every architecture (<asm-generic/resource.h>): to load the module resource for it costs half a ms."""
+
+FEW_FILES = 64
 
 SAMPLE_MS = 100
 """How often a figure is sampled that the kernel keeps no peak of."""
@@ -139,8 +141,7 @@ def become(spec: Spec, host: Host, *, beside_init: bool = False) -> Iterator[Ste
         # A core dump would be written to a directory of the host, or piped to a program that runs there. A limit of 0
         # does not stop the pipe. A limit of 1 stops both (do_coredump() in fs/coredump.c).
         yield _workload("rlimit", _rlimit("core"), 1, 1)
-    for item in spec.limits.ulimit:
-        yield _workload("rlimit", _rlimit(item.name), _wire(item.soft), _wire(item.hard), realises="limits.ulimit")
+    yield from (_ulimit(item) for item in spec.limits.ulimit if not _is_few(item))
     yield _workload("chdir", filesystem.working_directory(spec, host), realises="cwd")
     yield from namespaces.enter_userns(spec, host)
     yield from capabilities.before(spec)
@@ -152,8 +153,18 @@ def become(spec: Spec, host: Host, *, beside_init: bool = False) -> Iterator[Ste
     yield _workload("reset_signals")
     yield from seccomp.steps(spec, landlock.steps(host))
     yield _workload("close_fds", 3)
+    yield from (_ulimit(item) for item in spec.limits.ulimit if _is_few(item))
     yield _workload("execve", candidates(spec), spec.argv, tuple(f"{key}={value}" for key, value in spec.env),
                     realises="argv")
+
+
+def _ulimit(item: Ulimit) -> Step:
+    return _workload("rlimit", _rlimit(item.name), _wire(item.soft), _wire(item.hard), realises="limits.ulimit")
+
+
+def _is_few(item: Ulimit) -> bool:
+    """Fewer files than the other steps may have open at once. It comes last: to lower a limit takes no privilege."""
+    return item.name in ("nofile", "ofile") and item.hard is not None and item.hard < FEW_FILES
 
 
 def _priorities(spec: Spec, *, beside_init: bool) -> Iterator[Step]:

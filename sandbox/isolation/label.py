@@ -221,7 +221,8 @@ def failure(step: Step, number: int, errno: int, words: tuple[str, ...]) -> Step
     if errno == EACCES and source:
         return StepError(f"{flag(step)}: SELinux does not let {source} choose a context for an execve", errno=errno,
                          number=number, hint=f"the policy would need: allow {_type(source)} self:process setexec;")
-    return StepError(f"{flag(step)}: step {number} label", errno=errno, number=number)
+    return StepError(f"{flag(step)}: the kernel does not take the label", errno=errno, number=number,
+                     hint="dmesg may tell more")
 
 
 def _unknown(step: Step) -> tuple[str, str]:

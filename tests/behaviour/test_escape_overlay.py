@@ -194,6 +194,7 @@ def test_a_layer_on_an_overlay_is_refused_before_anything_starts(sandbox: Progra
     assert "hint: give a directory on another file system" in done.err
 
 
+@pytest.mark.only("cgroupfs", "systemd", "delegated")  # a service does not start in the mount namespace of `wrap`
 @pytest.mark.requires("root")
 def test_an_overlay_goes_on_an_overlay_once(sandbox: Program, tmp_path: Path) -> None:
     """The kernel's limit; a refusal names it."""

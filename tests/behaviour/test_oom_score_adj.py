@@ -53,7 +53,7 @@ def test_only_who_may_lower_it_can_ask_for_less(sandbox: Program) -> None:
         assert sandbox(*SCORE, wrap=scored(-1000)).out == b"%d\n" % usual(sandbox.driver)
     else:
         assert done.code == 125
-        assert done.err.startswith("sandbox: --oom-score-adj -500: ")
+        assert done.err.startswith("sandbox: --oom-score-adj: cannot set oom_score_adj to -500: ")
         assert "hint: " in done.err
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from support.machine import SLOWER, cgroup_file, eventually, holders
-from support.sandbox_run import Program, Running, names, python
+from support.sandbox_run import BESIDE_SYSTEMD, Program, Running, names, python
 from support.selection import DRIVERS
 from support.systemctl import MANAGER, systemctl
 from support.systemd_connections import ALTOGETHER, MESSAGE_BUS, OWN_SOCKET, PER_USER, Crowd
@@ -370,3 +370,10 @@ def test_the_report_names_the_driver(sandbox: Program, kind: str) -> None:
         done = running.finish(b"\n")
     assert done.report["driver"] == ("delegated" if sandbox.driver == "delegated" else "systemd")
     assert f"{group}/" in json.dumps(done.report["limits"])
+
+
+@pytest.mark.only("cgroupfs")
+@pytest.mark.requires("root")
+def test_who_goes_behind_the_back_of_systemd_is_warned(sandbox: Program) -> None:
+    argv = sandbox.argv("--", "true", name=names())
+    assert subprocess.run(argv, capture_output=True, text=True, check=True).stderr.startswith(BESIDE_SYSTEMD)

@@ -10,7 +10,9 @@ import termios
 import time
 from typing import Any
 
-from support.sandbox_run import Program, Running
+from support.sandbox_run import BESIDE_SYSTEMD, Program, Running
+
+WARNING = BESIDE_SYSTEMD.replace("\n", "\r\n").encode()
 
 
 class Console:
@@ -51,7 +53,7 @@ class Console:
         while wanted not in self.text:
             ready, _, _ = select.select([self.master], [], [], max(0, deadline - time.monotonic()))
             assert ready, f"no {wanted!r} in {self.text!r}"
-            self.text += os.read(self.master, 65536)
+            self.text = (self.text + os.read(self.master, 65536)).replace(WARNING, b"")
         end = self.text.index(wanted) + len(wanted)
         found, self.text = self.text[:end], self.text[end:]
         return found

@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sandbox.drivers.cgroupfs import MANAGED
 from support.machine import STATE, cgroups, descendants, eventually, named
 
 _script = Path(sys.executable).with_name("sandbox")
 SANDBOX = [str(_script)] if _script.exists() else [sys.executable, "-m", "sandbox_cli"]
 """The words that start the program ``sandbox``."""
+BESIDE_SYSTEMD = f"sandbox: warning: {MANAGED}\n"
+"""What each run by the cgroupfs driver begins with where systemd runs. It is not in :attr:`Result.err`."""
 _numbers = itertools.count(1)
 
 
@@ -101,10 +104,15 @@ class Running:
 
     def guard(self) -> int:
         """Process id of the guard: a child of the runner, or the main process of a service."""
+        def in_service(pid: int) -> bool:
+            try:
+                return f"/sandbox-{self.name}.service" in Path(f"/proc/{pid}/cgroup").read_text()
+            except OSError:  # the guard of another test has ended meanwhile
+                return False
+
         def found() -> set[int]:
-            return named(descendants(self.pid), "sandbox-guard") or {
-                pid for pid in named(descendants(1), "sandbox-guard")
-                if f"/sandbox-{self.name}.service" in Path(f"/proc/{pid}/cgroup").read_text()}
+            return named(descendants(self.pid), "sandbox-guard") or set(
+                filter(in_service, named(descendants(1), "sandbox-guard")))
 
         assert eventually(lambda: len(found()) == 1)
         return found().pop()
@@ -126,7 +134,8 @@ class Running:
         if self._report is not None and self._report.exists():
             report = json.loads(self._report.read_bytes())
             self._report.unlink()
-        return Result(self.process.returncode, out or b"", os.fsdecode(err or b""), report, seconds, self.name)
+        said = os.fsdecode(err or b"").removeprefix(BESIDE_SYSTEMD)
+        return Result(self.process.returncode, out or b"", said, report, seconds, self.name)
 
 
 class Program:

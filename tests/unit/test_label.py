@@ -140,7 +140,7 @@ def test_streams_that_are_cut_off_are_told(selinux: Path, monkeypatch: pytest.Mo
     ("label=role:no_r", EINVAL, (OWN, "u:no_r:t:s0"), "the policy allows no context u:no_r:t:s0 (hint: a type goes"),
     ("label=t", EACCES, (OWN, NEW), "choose a context for an execve: Permission denied (hint: the policy would need: "
                                     "allow unconfined_t self:process setexec;"),
-    ("label=t", EINVAL, ("", ""), "step 7 label: Invalid argument"),
+    ("label=t", EINVAL, ("", ""), "the kernel does not take the label: Invalid argument"),
 ])
 def test_a_label_that_is_refused(selinux: Path, option: str, errno: int, words: tuple[str, ...], told: str) -> None:
     error = label.failure(step(option), 7, errno, words)

@@ -1,0 +1,179 @@
+"""What to say of a step that sandbox-init could not carry out: the flag, what was to be done, why not, what to do."""
+
+from __future__ import annotations
+
+import os
+from errno import (
+    E2BIG,
+    EACCES,
+    EAGAIN,
+    EBUSY,
+    EEXIST,
+    EINVAL,
+    ELOOP,
+    EMFILE,
+    ENODEV,
+    ENOENT,
+    ENOMEM,
+    ENOSPC,
+    ENOSYS,
+    EPERM,
+    EROFS,
+    EUSERS,
+    EXDEV,
+)
+
+from .errors import MountError, NamespaceError, StepError
+from .launch import Record
+from .spec import flag_of
+from .steps import Plan, Step
+
+MOUNTS = ("private", "tree", "overlay", "node", "root", "place", "mount", "mkdir_in", "mknod_in", "symlink_in", "mask",
+          "read_only", "attr", "pivot", "mount_cgroup")
+NAMESPACES = ("namespaces", "clone3", "id_map", "new_id_map", "setns", "join_ns", "unshare", "enter_userns")
+WHAT = {
+    "launcher": "cannot watch the launcher", "claim": "cannot make the state file {0}",
+    "reset_realtime": "cannot leave the caller's real-time policy", "oom_exempt": "cannot set oom_score_adj to {0}",
+    "stop": "cannot keep the stop signal {0}", "deadline": "cannot set the timer",
+    "watch": "cannot read {1} again and again", "tell_init": "cannot tell the launcher of the init",
+    "tell_namespaces": "cannot tell the launcher of the namespaces", "namespaces": "cannot make the namespaces",
+    "clone3": "cannot start a process in new namespaces", "id_map": "cannot map ids into the new user namespace",
+    "new_id_map": "cannot map the lent ids into the new user namespace",
+    "subreaper": "cannot become the parent of orphans", "hold": "cannot stay in the unit's cgroup",
+    "give_streams": "cannot give the command its stdin, stdout and stderr",
+    "private": "cannot keep mounts of the sandbox from showing outside", "setns": "cannot join the namespaces",
+    "join_ns": "cannot join the namespace {0}", "hostname": "cannot set the host name {0}",
+    "lo_up": "cannot switch on the device lo inside", "tree": "cannot show {1} inside",
+    "overlay": "cannot mount the overlay", "node": "cannot make a device node for the command",
+    "root": "cannot make the new root directory", "place": "cannot put anything at {1} inside",
+    "mount": "cannot mount {0} at {1} inside", "mkdir_in": "cannot make the directory {0} inside",
+    "mknod_in": "cannot make the device node {0} inside", "symlink_in": "cannot make the link {1} inside",
+    "mask": "cannot hide {0} inside", "read_only": "cannot make {0} read-only inside",
+    "attr": "cannot set the attributes of the mount at {0} inside", "pivot": "cannot leave the host's root directory",
+    "unshare": "cannot make the cgroup namespace", "mount_cgroup": "cannot show the cgroup at {0}",
+    "clone_into_cgroup": "cannot start the command in its cgroup", "join": "cannot move the command into its cgroup",
+    "in_cgroup": "cannot tell in which cgroup the command is", "enter_userns": "cannot enter the user namespace",
+    "securebits": "cannot keep uid 0 from getting capabilities", "bounding": "cannot drop capabilities",
+    "capset": "cannot set the capabilities", "ambient": "cannot keep the capabilities for the command",
+    "no_new_privs": "cannot set no_new_privs", "landlock": "cannot use the scopes of Landlock",
+    "seccomp": "cannot load the filter of system calls", "oom_score_adj": "cannot set oom_score_adj to {0}",
+    "nice": "cannot set the nice value {0}", "ionice": "cannot set the I/O priority",
+    "setgroups": "cannot set the supplementary groups", "setresgid": "cannot become the group {0}",
+    "setresuid": "cannot become the user {0}", "chdir": "cannot enter the directory {0}",
+    "setsid": "cannot start a session", "ctty": "cannot make stdin the controlling terminal",
+    "reset_signals": "cannot reset the signals", "close_fds": "cannot close the other files",
+    "remove": "cannot remove the cgroup {0}", "unlink": "cannot remove the state file {0}",
+    "systemctl": "cannot stop the unit by systemctl",
+}
+"""What a step was to do, with its arguments."""
+PLACES = {
+    ELOOP: "a link is in the way of what is made anew inside, or leads out of it",
+    EROFS: "the root is read-only and has no such place: choose one that is there, or one in /tmp, or add --overlay",
+    ENOENT: "see whether it is there; what was there before may have been removed since",
+    EEXIST: "a file or a link is at that place: choose another one",
+    ENOSYS: "Linux 5.12 or newer is needed, or a filter around this process refuses new mounts",
+    EINVAL: "this kernel does not take it: Linux 5.12 or newer is needed, and a file system that is no mount itself",
+    ENODEV: "this kernel has no such file system: see /proc/filesystems",
+}
+PROCESSES = "a limit of processes is reached: --pids-limit, that of a cgroup above, or `ulimit -u`"
+SPACES = {
+    ENOSPC: "a limit in /proc/sys/user/max_*_namespaces is reached",
+    EUSERS: "namespaces are nested too deeply here: 32 levels are the most",
+    EAGAIN: PROCESSES,
+    EINVAL: "this kernel has not all of these namespaces: see `sandbox info`",
+    ENOSYS: "the kernel is older than Linux 5.7, or a filter around this process refuses new namespaces, as docker's "
+            "does: there, --security-opt seccomp=unconfined",
+    EPERM: "namespaces are forbidden here: see /proc/sys/kernel/*userns* and /proc/sys/user/max_*_namespaces, and in a "
+           "container its filter",
+}
+CGROUPS = {
+    EBUSY: "the cgroup has children with controllers, or is not what it was: see who else writes there",
+    ENODEV: "the cgroup was removed meanwhile: see who else writes there",
+    EAGAIN: PROCESSES,
+    ENOSPC: "the cgroup has no CPU or no memory node: give --cpuset-cpus and --cpuset-mems",
+    EINVAL: "a real-time process cannot join it, or the cgroup is not of type domain",
+}
+HINTS: dict[str, dict[int, str]] = {
+    **dict.fromkeys(MOUNTS, PLACES), **dict.fromkeys(NAMESPACES, SPACES),
+    **dict.fromkeys(("clone_into_cgroup", "join"), CGROUPS),
+    "private": {EINVAL: "in a plain chroot / is no mount point: bind it on itself first, "
+                        "mount --bind NEWROOT NEWROOT"},
+    "overlay": {EINVAL: "the kernel puts an overlay on an overlay once, not twice, and writes none to some file "
+                        "systems: see dmesg | grep overlayfs, and findmnt -T for each directory"},
+    "landlock": {E2BIG: "sandboxes are nested too deeply: Landlock has 16 layers"},
+    "seccomp": {EBUSY: "something around this sandbox listens to a filter already: leave --seccomp-log out",
+                EINVAL: "this kernel does not take the filter: give a simpler one with --security-opt seccomp=FILE"},
+    "chdir": dict.fromkeys((ENOENT, EACCES, EPERM, ELOOP), "give a --workdir that exists and may be entered"),
+    "nice": dict.fromkeys((EACCES, EPERM), "it needs CAP_SYS_NICE, or a higher RLIMIT_NICE"),
+    "ionice": dict.fromkeys((EACCES, EPERM), "it needs CAP_SYS_NICE or CAP_SYS_ADMIN"),
+    "oom_score_adj": dict.fromkeys((EACCES, EPERM), "a score below the caller's minimum needs CAP_SYS_RESOURCE"),
+    "setgroups": {EPERM: "the caller's user namespace does not allow it, or has not these ids"},
+    "setresuid": {EINVAL: "the user namespace has no such id", EAGAIN: PROCESSES},
+    "setresgid": {EINVAL: "the user namespace has no such id"},
+    "claim": {ENOSPC: "/run is full: see df /run", EROFS: "/run is read-only here: mount a tmpfs there"},
+    "ctty": {EPERM: "stdin is the controlling terminal of another session"},
+}
+"""What to do, by op and error."""
+ANY = {
+    ENOSYS: "this kernel has no such system call, or a filter around this process refuses it",
+    ENOMEM: "the machine or a cgroup above is out of memory, or the memory limit is too small to start the command",
+    EMFILE: "too many files are open for the limit of them: give a higher --ulimit nofile, or see `ulimit -n`",
+    EAGAIN: PROCESSES,
+    EROFS: "the file system is read-only here",
+    EINVAL: "this kernel does not take it: see `sandbox info`",
+    ENOENT: "/proc may be missing, or was mounted without it: see `sandbox info`",
+    ENOSPC: "a limit in /proc/sys/user, or of the file system, is reached",
+    EBUSY: "another program uses it at the same time",
+    EEXIST: "another program has made it meanwhile",
+}
+NOT_ROOT = "this user may not: run it as root, or see `sandbox info` for what works without"
+NOT_EVEN_ROOT = ("root lacks a capability here, or a security module or a filter around this process forbids it: see "
+                 "`sandbox info` and dmesg")
+
+
+def step_failure(plan: Plan, record: Record) -> StepError:
+    """The error for a step that sandbox-init could not carry out."""
+    number, errno, where = int(record.words[0]), int(record.words[1]), record.words[2]
+    if not number:
+        return StepError(f"sandbox-init failed as the {where}", errno=errno,
+                         hint="rebuild it: make setup" if where == "wire" else "")
+    step = plan.steps[number - 1]
+    if step.op == "label":
+        from .isolation.label import failure
+
+        return failure(step, number, errno, record.words[3:])
+    kind = MountError if step.op in MOUNTS else NamespaceError if step.op in NAMESPACES else StepError
+    if step.op == "new_id_map" and (said := " ".join(record.words[3:])):
+        return kind(f"--user: {said}", errno=errno, number=number,
+                    hint="newuidmap may map what subuid(5) says, and nothing under no_new_privs")
+    if step.op == "in_cgroup" and errno == EXDEV:
+        return StepError(f"the command would not have been in {step.args[0]}", number=number,
+                         hint="somebody moved it, or systemd made the unit elsewhere; see systemd-cgls")
+    if step.op == "claim" and errno == EEXIST:
+        return kind(f"--name {plan.name}: a sandbox of that name is running", errno=errno, number=number,
+                    hint="choose another --name")
+    what, hint = _rlimit(step, errno) if step.op == "rlimit" else (WHAT[step.op].format(*step.args), "")
+    flag = flag_of(step.realises) if step.realises else ""
+    return kind(f"{flag}: {what}" if flag else what, errno=errno, number=number, hint=hint or _hint(step, errno))
+
+
+def _hint(step: Step, errno: int) -> str:
+    denied = NOT_ROOT if os.geteuid() else NOT_EVEN_ROOT
+    return (HINTS.get(step.op, {}).get(errno) or (denied if errno in (EACCES, EPERM) else ANY.get(errno))
+            or "`sandbox explain` shows the step, dmesg may tell more")
+
+
+def _rlimit(step: Step, errno: int) -> tuple[str, str]:
+    """A resource limit by its name, and the hard limit that it would have raised."""
+    import resource
+
+    number, soft, hard = (int(str(arg)) for arg in step.args)
+    name = next(name for name in dir(resource) if name.startswith("RLIMIT_") and getattr(resource, name) == number)
+    bounds = ":".join("unlimited" if value < 0 else str(value) for value in (soft, hard))
+    what = f"cannot set {name} to {bounds}"
+    if errno != EPERM:
+        example = f"{name.removeprefix('RLIMIT_').lower()}=64:128"
+        return what, f"give soft:hard, with soft not above hard: {example}" if errno == EINVAL else ""
+    ceiling = resource.getrlimit(number)[1]
+    hint = f"the hard limit here is {'unlimited' if ceiling < 0 else ceiling}, and only CAP_SYS_RESOURCE raises it"
+    return what, hint + "; the most for anybody is in /proc/sys/fs/nr_open" * (name == "RLIMIT_NOFILE")
