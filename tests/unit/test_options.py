@@ -10,7 +10,7 @@ import pytest
 
 from sandbox.errors import SpecError
 from sandbox.identity import DEFAULT_PATH, environment, lookup
-from sandbox.options import TABLE, find, make_spec
+from sandbox.options import ELSEWHERE, KEYS, NO_OPTION, TABLE, find, make_spec
 from sandbox.records import UNLIMITED, DeviceRate, FileValue, Hugetlb, Percent, Ulimit, User
 from sandbox.spec import Limits, Spec
 
@@ -225,3 +225,17 @@ def test_the_environment_is_always_the_present_one(monkeypatch: pytest.MonkeyPat
     for word in ("one", "two"):
         monkeypatch.setenv("TOKEN", word)
         assert dict(make_spec(["work"], env="TOKEN").env)["TOKEN"] == word
+
+
+@pytest.mark.parametrize(("name", "hint"), [
+    ("stdout", "Sandbox(make_spec(argv)).start() takes stdin, stdout and stderr"),
+    ("mem_limit", "write memory"), ("wall_time", "write timeout"), ("nano_cpus", "write cpus"),
+    ("check", "call check() of the report"), ("zzz", ""), ("swordfish", "")])
+def test_words_of_other_tools_are_answered_with_ours(name: str, hint: str) -> None:
+    """And a word is offered only if it is near."""
+    assert refused(**{name: 1}).hint == hint
+
+
+def test_what_is_written_for_them_is_an_option() -> None:
+    assert not set(ELSEWHERE.values()) - KEYS.keys()
+    assert not (ELSEWHERE.keys() | NO_OPTION.keys()) & KEYS.keys()
