@@ -286,7 +286,7 @@ def _exposure_lines(exposure: Exposure | None) -> list[str]:
     if exposure is None:
         return []
     opened = ", ".join(one.item for one in exposure.items if one.open)
-    return [f"  {'exposure':<18} {exposure.score} of 10 ({exposure.band}): {opened}"]
+    return [f"  {'exposure':<18} {exposure.score} of 10 ({exposure.band}); open: {opened or 'nothing'}"]
 
 
 def _seconds(value: float | None) -> str:

@@ -79,7 +79,7 @@ def _asked(spec: Spec) -> frozenset[str]:
 
 
 def _automatic(asked: frozenset[str], host: Host) -> tuple[str, str]:
-    """What ``auto`` means here. With systemd there is one manager of the cgroups, and it is asked; never behind its
+    """What ``auto`` means here. With systemd, it is asked, so that one manager has the cgroups; never behind its
     back: a group of ours in its tree loses its limits when an unrelated unit stops."""
     manager = host.manager
     if not host.systemd_running:
@@ -93,4 +93,4 @@ def _automatic(asked: frozenset[str], host: Host) -> tuple[str, str]:
         return "delegated", f"systemd has delegated {manager.delegated} to the launcher"
     if manager.problem:
         return "none", f"systemd manages the cgroups, but cannot be asked: {manager.problem}"
-    return "systemd", "systemd is running, and is the one manager of the cgroups"
+    return "systemd", "systemd is running, and manages the cgroups"

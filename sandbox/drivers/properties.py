@@ -15,8 +15,10 @@ from ..wishes import DEFAULT_PERIOD, MIN_QUOTA, Wish
 INFINITY = str(2**64 - 1)
 """How D-Bus says that there is no limit."""
 PERCENT = 10_000
-"""Microseconds of CPU time per second: 1 %. systemd writes the drop-in of a transient unit in whole percent, so that
-anything finer is lost at the next daemon-reload (systemd's bus_cgroup_set_cpu_quota)."""
+"""Microseconds of CPU time per second: 1 %."""
+FINE_SINCE = 257
+"""systemd's version that was seen to keep a finer CPU quota. 252 writes the drop-in of a transient unit in whole
+percent, so that 12.5 % are 12 % after the next daemon-reload (bus_cgroup_set_cpu_quota)."""
 SECOND = 1_000_000
 
 
@@ -35,8 +37,8 @@ def switch(name: str, *, on: bool = True) -> Property:
     return Property(name, "b", (str(int(on)),))
 
 
-def rounded(wish: Wish) -> Wish:
-    """The wish as systemd can keep it: CPU quota in whole percent, rounded up.
+def rounded(wish: Wish, version: int) -> Wish:
+    """The wish as systemd ``version`` can keep it: CPU quota in whole percent or hundredths of a percent, rounded up.
 
     systemd makes the period longer where the quota would be below the kernel's 1 ms (cgroup_cpu_adjust_period); with
     a whole percent and the default period that does not happen.
@@ -44,18 +46,20 @@ def rounded(wish: Wish) -> Wish:
     if wish.knob.field != "cpus" or wish.value[0] == UNLIMITED:
         return wish
     quota, period = wish.value
-    per_second = _whole_percent(quota, period)
+    per_second = _per_second(quota, period, version)
     period = min(max(period, MIN_QUOTA * SECOND // per_second), SECOND)
     fresh = (max(per_second * period // SECOND, MIN_QUOTA), period)
     if fresh == wish.value:
         return wish
-    note = f"systemd keeps whole percent: {per_second // PERCENT} % is {fresh[0]} us of {period} us"
+    kept = "whole percent" if version < FINE_SINCE else "hundredths of a percent"
+    note = f"systemd {version} keeps {kept}: {per_second / PERCENT:g} % is {fresh[0]} us of {period} us"
     return wish._replace(value=fresh, note="; ".join(one for one in (wish.note, note) if one))
 
 
-def _whole_percent(quota: int, period: int) -> int:
-    """Microseconds per second, rounded up."""
-    return -(-quota * SECOND // (period * PERCENT)) * PERCENT
+def _per_second(quota: int, period: int, version: int) -> int:
+    """Microseconds per second, rounded up to what systemd ``version`` keeps."""
+    unit = PERCENT if version < FINE_SINCE else PERCENT // 100
+    return -(-quota * SECOND // (period * unit)) * unit
 
 
 def properties(wish: Wish, version: int) -> tuple[Property, ...]:
@@ -65,6 +69,8 @@ def properties(wish: Wish, version: int) -> tuple[Property, ...]:
     """
     if not wish.knob.property or wish.knob.field == "oom_group":
         return ()  # OOMPolicy=kill would take the init along, which holds the unit
+    if wish.knob.field == "cpus":
+        return _quota(wish, version)
     if wish.tree.version == 1:
         return _LEGACY.get(wish.knob.field, _nothing)(wish)
     if wish.knob.field == "cpu_idle":
@@ -80,9 +86,9 @@ def _number(wish: Wish) -> tuple[Property, ...]:
     return (number(wish.knob.property, wish.value),)
 
 
-def _quota(wish: Wish) -> tuple[Property, ...]:
+def _quota(wish: Wish, version: int) -> tuple[Property, ...]:
     quota, period = wish.value
-    per_second = UNLIMITED if quota == UNLIMITED else _whole_percent(quota, period)
+    per_second = UNLIMITED if quota == UNLIMITED else _per_second(quota, period, version)
     found = [number("CPUQuotaPerSecUSec", per_second)]
     if period != DEFAULT_PERIOD:
         found.append(number("CPUQuotaPeriodUSec", period))
@@ -128,13 +134,13 @@ if TYPE_CHECKING:
     Convert = Callable[[Wish], tuple[Property, ...]]
 
 _UNIFIED: dict[str, Convert] = {
-    "cpus": _quota, "cpuset_cpus": _set, "cpuset_mems": _set, "io_weight": _io_weight,
+    "cpuset_cpus": _set, "cpuset_mems": _set, "io_weight": _io_weight,
     "blkio_weight_device": _device_weight,
     "device_read_bps": _device, "device_write_bps": _device, "device_read_iops": _device,
     "device_write_iops": _device,
 }
 _LEGACY: dict[str, Convert] = {
-    "cpus": _quota, "cpu_weight": _shares, "memory": _number, "pids_limit": _number,
+    "cpu_weight": _shares, "memory": _number, "pids_limit": _number,
     "device_read_bps": _device, "device_write_bps": _device,
 }
 """What systemd translates for cgroup v1; it leaves swap, IOPS and cpusets of v1 alone."""

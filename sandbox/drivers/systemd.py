@@ -105,7 +105,7 @@ class _Compiler:
         version = self.host.manager.version
         told = []
         for wish in found:
-            fit = self._with_holders(rounded(wish))
+            fit = self._with_holders(rounded(wish, version))
             words = properties(fit, version) if unit.is_managed(wish.tree) else ()
             told.append(Told(fit if words else wish, words))
         alone = {TOGETHER.get(one.wish.knob.field) for one in told if not one.properties}

@@ -39,7 +39,7 @@ def test_the_kernel_holds_the_same(sandbox: Program, name: str) -> None:
         assert ours.keys() == others.keys(), manager
         different = {field: (ours[field], others[field], announced[field]) for field in ours
                      if ours[field] != others[field]}
-        assert all("whole percent" in note or "more than asked" in note for *_, note in different.values()), (
+        assert all("percent" in note or "more than asked" in note for *_, note in different.values()), (
             manager, different)
 
 

@@ -36,7 +36,7 @@ from sandbox.teach.compare_collect import flags
 from sandbox.teach.compare_rows import Row, tables
 
 HOST: Host = from_json((Path(__file__).parent / "hosts" / "debian13-v2.json").read_text())
-WISHES = {"memory": "64m", "swap_max": "0", "cpus": "0.333", "pids_limit": "20", "oom_group": True, "timeout": "5",
+WISHES = {"memory": "64m", "swap_max": "0", "cpus": "0.33333", "pids_limit": "20", "oom_group": True, "timeout": "5",
           "ulimit": ["nofile=64"]}
 
 
@@ -97,8 +97,8 @@ def test_each_wish_is_told_in_each_managers_words(compiled: Comparison) -> None:
 
 def test_differences_have_a_reason(compiled: Comparison) -> None:
     told = rows(compiled, "What is told")
-    assert (told["--cpus 0.333"].mark, told["--pids-limit 20"].mark) == ("different", "different")
-    assert "systemd: systemd keeps whole percent" in told["--cpus 0.333"].why
+    assert (told["--cpus 0.33333"].mark, told["--pids-limit 20"].mark) == ("different", "different")
+    assert "systemd: systemd 257 keeps hundredths of a percent" in told["--cpus 0.33333"].why
     assert "1 more than asked" in told["--pids-limit 20"].why
     assert told["--oom-group 1"].mark == "same"
 

@@ -100,9 +100,9 @@ def test_swap_is_counted_as_each_tool_counts_it() -> None:
 
 
 def test_rounding_is_told() -> None:
-    scope, unit = made("systemd-run", cpus="0.333"), made("unit", cpus="0.333")
-    assert "CPUQuota=34%" in scope.text
-    assert any("34%" in sentence for sentence in scope.lost)
+    scope, unit = made("systemd-run", host=V1, cpus="0.333"), made("unit", cpus="0.333")
+    assert "CPUQuota=34%" in scope.text and any("34%" in sentence for sentence in scope.lost)
+    assert "CPUQuota=33.3%" in made("systemd-run", cpus="0.333").text
     assert "CPUQuota=33.3%\n" in unit.text
     assert not any("rounded" in sentence for sentence in unit.lost)
     assert "activeDeadlineSeconds: 2" in made("k8s", timeout="1.2").text

@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 
-from ...drivers.properties import properties
+from ...drivers.properties import FINE_SINCE, properties
 from ...drivers.unit import unit_name
 from ...facts import Property
 from ...property import text
@@ -46,7 +46,8 @@ def _command(values: Values) -> Iterator[str | Lost]:
     if spec.slice:
         yield f"--slice={shell_word(spec.slice)}"
     isolated = () if scope else isolation_unit.service(values, _version(values), file=False)
-    for setting in (*_limits(values, parts=1), *_ends(values, scope=scope), *_process(values, scope=scope),
+    parts = 1 if _version(values) < FINE_SINCE else 100
+    for setting in (*_limits(values, parts=parts), *_ends(values, scope=scope), *_process(values, scope=scope),
                     *isolated, *_own(values)):
         yield setting if isinstance(setting, Lost) else f"-p {shell_word('='.join(setting))}"
     if spec.cwd is not None:
@@ -176,7 +177,7 @@ def _limits(values: Values, *, parts: int) -> Iterator[Setting | Lost]:
 
 
 def _quota(wish: Wish, parts: int) -> Iterator[Setting | Lost]:
-    """``CPUQuota=`` has two decimals, but systemd writes a transient unit's down in whole percent.
+    """``CPUQuota=`` has two decimals, but older versions of systemd write a transient unit's down in whole percent.
 
     :param parts: of a percent that the value is rounded up to.
     """
