@@ -36,9 +36,8 @@ CASES: list[tuple[str, dict[str, str], dict[str, str]]] = [
      {"memory.limit_in_bytes": str(100000001 // PAGE * PAGE), "cpu.cfs_quota_us": "30000",
       "cpu.cfs_period_us": "50000"},
      {"memory.max": str(100000001 // PAGE * PAGE), "cpu.max": "30000 50000"}),
-    ("--memory-reservation 32m --cpu-idle --cgroup-conf pids.max=43",
-     {"memory.soft_limit_in_bytes": str(32 * MIB), "cpu.idle": "1", "pids.max": "43"},
-     {}),
+    ("--memory-reservation 32m --cgroup-conf pids.max=43",
+     {"memory.soft_limit_in_bytes": str(32 * MIB), "pids.max": "43"}, {}),
     ("--cpu-idle --cgroup-conf pids.max=43", {}, {"cpu.idle": "1", "pids.max": "43"}),
     ("--memory-swappiness 10 --cpu-shares 512", {"memory.swappiness": "10", "cpu.shares": "512"}, {}),
 ]
