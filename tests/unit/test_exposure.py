@@ -138,7 +138,8 @@ def test_the_report_has_it() -> None:
     jsonschema.validate(data, SCHEMA)
     assert (data["exposure"]["score"], data["exposure"]["band"]) == (0.2, "SAFE")
     assert "spec" not in data and "plan" not in data
-    assert "exposure           0.2 of 10 (SAFE); open: ProtectHome, MemoryDenyWriteExecute" in report.summary(verbose=True)
+    line = "exposure           0.2 of 10 (SAFE); open: ProtectHome, MemoryDenyWriteExecute"
+    assert line in report.summary(verbose=True)
 
 
 def test_a_report_without_a_plan_says_nothing_of_it() -> None:
