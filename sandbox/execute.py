@@ -17,6 +17,7 @@ from .errors import CgroupError, StepError
 from .init import wire
 from .isolation import seccomp
 from .launch import Guard, Record, Stdio
+from .spec import flag_of
 from .stdlib import TYPE_CHECKING, Any, partial
 from .steps import CHILDREN, Done, Phase, Plan, Step, Unmet, Where
 from .verify import check, check_protection
@@ -96,6 +97,8 @@ class Executor:
         except StepError as error:
             error.number = number
             if not (self._best_effort and step.realises):
+                if step.realises and not error.message.startswith("--"):
+                    error.message = f"{flag_of(step.realises)}: {error.message}"
                 raise
             if step.op != "read_back" or all(one.realises != step.realises for one in self.unmet):
                 self.unmet.append(Unmet(realises=step.realises, reason=error.message, remedy=error.hint))

@@ -42,13 +42,14 @@ def check_protection(limit: Limit) -> None:
             return
         if _text(f"{directory}/{name}") == "0":
             raise CgroupError(f"{limit.files[-1]} has no effect, because {directory}/{name} is 0",
-                              hint=_protect(directory.rpartition("/")[2], name))
+                              hint=_protect(directory, name))
 
 
-def _protect(cgroup: str, name: str) -> str:
+def _protect(directory: str, name: str) -> str:
+    cgroup = directory.rpartition("/")[2]
     if cgroup.endswith(".slice"):
-        return (f"as root: systemctl set-property --runtime {cgroup} {PROTECTIONS[name]}=SIZE; or give a --slice that "
-                "has one")
+        systemctl = "systemctl --user" if "/user@" in directory else "as root: systemctl"
+        return f"{systemctl} set-property --runtime {cgroup} {PROTECTIONS[name]}=SIZE; or give a --slice that has one"
     return f"write a {name} for {cgroup} too, or give a --cgroup-parent that has one, such as /"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from support.sandbox_run import BESIDE_SYSTEMD, Program, Running
 
-WARNING = BESIDE_SYSTEMD.replace("\n", "\r\n").encode()
+WARNING = BESIDE_SYSTEMD.rstrip().encode()
 
 
 class Console:
@@ -53,7 +53,9 @@ class Console:
         while wanted not in self.text:
             ready, _, _ = select.select([self.master], [], [], max(0, deadline - time.monotonic()))
             assert ready, f"no {wanted!r} in {self.text!r}"
-            self.text = (self.text + os.read(self.master, 65536)).replace(WARNING, b"")
+            self.text += os.read(self.master, 65536)
+            for ending in (b"\r\n", b"\n"):  # with -t, the terminal is raw already
+                self.text = self.text.replace(WARNING + ending, b"")
         end = self.text.index(wanted) + len(wanted)
         found, self.text = self.text[:end], self.text[end:]
         return found
