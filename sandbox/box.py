@@ -51,8 +51,7 @@ def look_further(host: Host, spec: Spec) -> Host:
         from .isolation import uplink
 
         host = host._replace(network=uplink.probe(delay=spec.net_delay is not None, rate=spec.net_rate is not None))
-    limits = spec.limits
-    if limits.io_weight is not None or limits.blkio_weight is not None or limits.blkio_weight_device:
+    if spec.limits.has_io_weight:
         from . import io_weights
 
         host = io_weights.probe(host)
@@ -258,7 +257,8 @@ def abandon(executor: Executor) -> StepError | None:
                 failure = step_failure(executor.plan, record)
     taken = is_taken(executor.plan, failure)
     if executor.foreign and not taken:
-        # While the guard lives: what the state file of a dead one claims, gc() removes, and one cgroup is not ours.
+        # The state file lists all cgroups of the plan, and one of them is somebody else's. It must go before the guard
+        # ends: gc() of another process removes every cgroup in the state file of a guard that is dead.
         remove((), arguments(executor.plan, "unlink"))
     guard.send("bye")
     guard.reap()

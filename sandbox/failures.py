@@ -1,4 +1,7 @@
-"""What to say of a step that sandbox-init could not carry out: the flag, what was to be done, why not, what to do."""
+"""The error messages for steps that sandbox-init could not carry out.
+
+A message names the flag that the step is for, what failed, and the kernel's error. Its hint says what to do.
+"""
 
 from __future__ import annotations
 
@@ -65,14 +68,14 @@ WHAT = {
     "remove": "cannot remove the cgroup {0}", "unlink": "cannot remove the state file {0}",
     "systemctl": "cannot stop the unit by systemctl",
 }
-"""What a step was to do, with its arguments."""
+"""What failed, by op; the numbers in braces stand for the arguments of the step."""
 PLACES = {
     ELOOP: "a link is in the way of what is made anew inside, or leads out of it",
     EROFS: "the root is read-only and has no such place: choose one that is there, or one in /tmp, or add --overlay",
-    ENOENT: "see whether it is there; what was there before may have been removed since",
+    ENOENT: "the path, or a directory above it, does not exist; it may have been removed since the start",
     EEXIST: "a file or a link is at that place: choose another one",
     ENOSYS: "Linux 5.12 or newer is needed, or a filter around this process refuses new mounts",
-    EINVAL: "this kernel does not take it: Linux 5.12 or newer is needed, and a file system that is no mount itself",
+    EINVAL: "this kernel does not support it for this file system: Linux 5.12 or newer is needed",
     ENODEV: "this kernel has no such file system: see /proc/filesystems",
 }
 PROCESSES = "a limit of processes is reached: --pids-limit, that of a cgroup above, or `ulimit -u`"
@@ -87,8 +90,8 @@ SPACES = {
            "container its filter",
 }
 CGROUPS = {
-    EBUSY: "the cgroup has children with controllers, or is not what it was: see who else writes there",
-    ENODEV: "the cgroup was removed meanwhile: see who else writes there",
+    EBUSY: "the cgroup has children with controllers: another program may have made them",
+    ENODEV: "the cgroup was removed meanwhile, by another program",
     EAGAIN: PROCESSES,
     ENOSPC: "the cgroup has no CPU or no memory node: give --cpuset-cpus and --cpuset-mems",
     EINVAL: "a real-time process cannot join it, or the cgroup is not of type domain",
@@ -102,7 +105,7 @@ HINTS: dict[str, dict[int, str]] = {
                         "systems: see dmesg | grep overlayfs, and findmnt -T for each directory"},
     "landlock": {E2BIG: "sandboxes are nested too deeply: Landlock has 16 layers"},
     "seccomp": {EBUSY: "something around this sandbox listens to a filter already: leave --seccomp-log out",
-                EINVAL: "this kernel does not take the filter: give a simpler one with --security-opt seccomp=FILE"},
+                EINVAL: "this kernel does not accept the filter: give a simpler one with --security-opt seccomp=FILE"},
     "chdir": dict.fromkeys((ENOENT, EACCES, EPERM, ELOOP), "give a --workdir that exists and may be entered"),
     "nice": dict.fromkeys((EACCES, EPERM), "it needs CAP_SYS_NICE, or a higher RLIMIT_NICE"),
     "ionice": dict.fromkeys((EACCES, EPERM), "it needs CAP_SYS_NICE or CAP_SYS_ADMIN"),
@@ -113,15 +116,15 @@ HINTS: dict[str, dict[int, str]] = {
     "claim": {ENOSPC: "/run is full: see df /run", EROFS: "/run is read-only here: mount a tmpfs there"},
     "ctty": {EPERM: "stdin is the controlling terminal of another session"},
 }
-"""What to do, by op and error."""
+"""Hints by op and errno."""
 ANY = {
     ENOSYS: "this kernel has no such system call, or a filter around this process refuses it",
     ENOMEM: "the machine or a cgroup above is out of memory, or the memory limit is too small to start the command",
     EMFILE: "too many files are open for the limit of them: give a higher --ulimit nofile, or see `ulimit -n`",
     EAGAIN: PROCESSES,
     EROFS: "the file system is read-only here",
-    EINVAL: "this kernel does not take it: see `sandbox info`",
-    ENOENT: "/proc may be missing, or was mounted without it: see `sandbox info`",
+    EINVAL: "this kernel does not support it: see `sandbox info`",
+    ENOENT: "a file that the step opens does not exist: see whether /proc is mounted",
     ENOSPC: "a limit in /proc/sys/user, or of the file system, is reached",
     EBUSY: "another program uses it at the same time",
     EEXIST: "another program has made it meanwhile",

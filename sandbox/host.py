@@ -56,8 +56,8 @@ class Host(NamedTuple):
     :param present: those of :data:`STANDARD` that are there.
     :param nodes: the devices behind the paths of ``--device`` and ``--gpu``, only when there are such flags.
     :param network: only when a Spec has ``--network veth``.
-    :param bfq: ``MAJ:MIN`` of the disks with the scheduler bfq, only when a Spec has an I/O weight; they honour it.
-    :param iocost: of the disks with iocost (``io.cost.qos``), likewise.
+    :param bfq: ``MAJ:MIN`` of the disks whose scheduler is bfq, only when a Spec has an I/O weight.
+    :param iocost: ``MAJ:MIN`` of the disks on which ``io.cost.qos`` has switched iocost on, likewise.
     :param lent: only when a Spec has ``--user`` for another than the launcher, who is not root.
     :param landlock_abi: version of the Landlock ABI, 0 when it is off.
     :param systemd_version: e.g. ``252``, only from a detailed probe, like all that follow.

@@ -1,4 +1,4 @@
-"""I/O weights: the kernel file that counts on this machine, and the disks on which it does.
+"""I/O weights: which kernel file has an effect on this machine, and on which disks.
 
 Two things in the kernel divide a disk's time by weight: iocost, by ``io.weight`` (cgroup v2; io.cost.qos switches it
 on, disk by disk), and the scheduler bfq, by ``io.bfq.weight`` or cgroup v1's ``blkio.bfq.weight``. Before Linux 5.0 the
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 IOCOST = "io.weight"
 BFQ = "io.bfq.weight"
 CFQ = ("blkio.weight", "blkio.weight_device")
-"""Nothing tells whether a disk has the scheduler cfq: kernels with these files are too old."""
+"""Files that are written without a check that a disk has the scheduler cfq."""
 
 
 def probe(host: Host, root: str = "") -> Host:
-    """``host`` with the disks that honour weights.
+    """Return ``host`` with the disks that divide their time by weight.
 
     :param root: a directory that stands for ``/``.
     """
@@ -40,14 +40,14 @@ def probe(host: Host, root: str = "") -> Host:
     tree = next((tree for tree in host.hierarchies if tree.version == 2), None)
     lines = small_file(f"{root}{tree.mount}/io.cost.qos").splitlines() if tree else []
     iocost = [words[0] for line in lines if "enable=1" in (words := line.split())]
-    # Without the io controller in the cgroup that was looked into, the file does not show.
+    # Hierarchy.files lacks io.bfq.weight if the io controller is off in the cgroup that it was read from.
     trees = [one._replace(files=(*one.files, BFQ)) if one.version == 2 and bfq and one.files else one
              for one in host.hierarchies]
     return host._replace(bfq=tuple(bfq), iocost=tuple(iocost), hierarchies=tuple(trees))
 
 
 def candidates(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
-    """What becomes of the weights among the limits."""
+    """The I/O weights of a Spec: each as a value for a kernel file, or the reason why it is refused."""
     for field in ("io_weight", "blkio_weight"):
         asked = getattr(limits, field)
         if asked is not None:
@@ -69,7 +69,10 @@ def _for_all_disks(field: str, asked: int, host: Host) -> Wish | Unmet:
 
 
 def _counting(made: Wish | Unmet, honoured: tuple[str, ...]) -> Wish | Unmet:
-    """The wish if there is a disk on which it counts."""
+    """Return the wish, or the refusal if no disk would honour it.
+
+    :param honoured: the disks that divide their time by the file of the wish.
+    """
     if isinstance(made, Unmet) or honoured or made.file in CFQ:
         return made
     which = "this disk does" if made.knob.field == "blkio_weight_device" else "the disks here do"
@@ -79,9 +82,9 @@ def _counting(made: Wish | Unmet, honoured: tuple[str, ...]) -> Wish | Unmet:
 
 
 def _file(knob: Knob, host: Host, device: str = "") -> tuple[Knob, tuple[str, ...]]:
-    """The knob with the file that counts, and the disks on which it does.
+    """Return the knob with the file that has an effect here, and the disks on which it has.
 
-    :param device: the one disk that it is about; any if empty.
+    :param device: ``MAJ:MIN`` of the disk that the weight is for; empty for all disks.
     """
     def some(disks: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(disk for disk in disks if device in ("", disk))

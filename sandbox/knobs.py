@@ -223,11 +223,11 @@ def other(file: str) -> Knob:
 
 WEIGHTS = frozenset(("cpu.weight", "cpu.weight.nice", "cpu.idle", "cpu.shares", "io.weight", "io.bfq.weight",
                      "blkio.weight", "blkio.bfq.weight", "blkio.weight_device", "blkio.bfq.weight_device"))
-"""Files whose value divides what there is among the children of one cgroup (cgroup-v2.rst, "Weights")."""
+"""Kernel files with weights: the children of one cgroup share a resource in this ratio (cgroup-v2.rst, "Weights")."""
 PROTECTIONS = {"memory.low": "MemoryLow", "memory.min": "MemoryMin"}
-"""Files whose value protects memory, as far as each cgroup above is protected too (cgroup-v2.rst, "Protections"), and
-systemd's property for each.
-cgroup v1's ``memory.soft_limit_in_bytes`` is none of them: it counts for the whole machine, wherever the cgroup is."""
+"""Kernel files with protections of memory, and systemd's property for each. A cgroup is protected only up to the
+protection of the cgroups above (cgroup-v2.rst, "Protections"). cgroup v1's ``memory.soft_limit_in_bytes`` is not among
+them, because it has the same effect in every place of the tree."""
 
 
 # -- conversions between units -----------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ def bfq_from_io_weight(weight: int) -> int:
 
 
 def io_weight_from_bfq(weight: int) -> int:
-    """The ``IOWeight=`` of which systemd makes this ``io.bfq.weight``."""
+    """The ``IOWeight=`` that systemd converts into this ``io.bfq.weight``."""
     return weight if weight <= 100 else 100 + (weight - 100) * 11
 
 

@@ -99,6 +99,11 @@ class Limits:
     timeout: float | None = None
     cpu_time: float | None = None
 
+    @property
+    def has_io_weight(self) -> bool:
+        """Whether there is a weight for a disk, or for all disks."""
+        return bool(self.blkio_weight_device) or self.io_weight is not None or self.blkio_weight is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:

@@ -30,8 +30,9 @@ def check(limit: Limit, texts: tuple[str, ...]) -> None:
 def check_protection(limit: Limit) -> None:
     """Refuse a ``memory.low`` or ``memory.min`` that protects from nothing.
 
-    What is protected from reclaim for a cgroup is bounded by what every cgroup between the two is protected (kernel,
-    mem_cgroup_calculate_protection()): up to the first one that has a limit of its own, else up to the root.
+    When an ancestor reaches its limit, or memory of the machine is short, the kernel reclaims below that ancestor, or
+    below the root. Each cgroup between it and ours must be protected too (mem_cgroup_calculate_protection()). So ours
+    is void if an unprotected cgroup lies below the first ancestor with a limit, and below the root if none has one.
 
     :raises CgroupError: naming the cgroup above that has no protection.
     """
@@ -54,7 +55,7 @@ def _protect(directory: str, name: str) -> str:
 
 
 def _text(path: str) -> str:
-    """Empty when there is no such file: then it limits and protects nothing."""
+    """The content of a cgroup file; empty if there is no such file."""
     try:
         return files.read(path).strip()
     except CgroupError:
@@ -114,7 +115,7 @@ def binding(limit: Limit) -> tuple[str, tuple[str, ...]]:
     """The file whose value really binds: the limit's own, or that of an ancestor with a tighter one.
 
     Memory, tasks and CPU quota are hierarchical: what an ancestor allows is shared by everything below it. So is the
-    protection of memory: beyond what an ancestor has, it does not count for those outside of that ancestor.
+    protection of memory: an ancestor with less of it bounds the protection from everything outside of that ancestor.
 
     :returns: absolute path, and those of all ancestors that have a limit.
     """

@@ -26,8 +26,9 @@ MIN_QUOTA = 1_000
 MAX_PERIOD = 1_000_000
 
 
-PER_DISK = ("device_read_bps", "device_write_bps", "device_read_iops", "device_write_iops", "blkio_weight_device")
-"""Knobs whose value names the disk that it is for."""
+RATES = ("device_read_bps", "device_write_bps", "device_read_iops", "device_write_iops")
+PER_DISK = (*RATES, "blkio_weight_device")
+"""Fields of knobs whose value begins with the number of a disk."""
 
 
 class Wish(NamedTuple):
@@ -48,7 +49,6 @@ class Wish(NamedTuple):
     asked: str
     note: str = ""
 
-
     @property
     def file(self) -> str:
         """The name of the kernel file, the last one if there are several."""
@@ -56,7 +56,7 @@ class Wish(NamedTuple):
 
     @property
     def relative(self) -> bool:
-        """It counts only beside other cgroups with the same parent, or below ancestors that have it too."""
+        """Whether the effect depends on other cgroups: a weight on the siblings, a protection on the ancestors."""
         return self.file in knobs.WEIGHTS or self.file in knobs.PROTECTIONS
 
 
@@ -93,7 +93,10 @@ def _refuse_rivals(found: list[Wish]) -> None:
 
 
 def _content(wish: Wish) -> Iterator[tuple[str, str, str, str]]:
-    """What the wish writes: tree, file, and, where a file has a line for each disk, the disk and the key."""
+    """What the wish writes to: mount point of the tree, file, number of the disk, and the key in the disk's line.
+
+    The last two are empty unless the file has a line for each disk.
+    """
     for file in wish.knob.files(wish.tree.version):
         if wish.knob.field in PER_DISK:
             yield wish.tree.mount, file, wish.value[0], wish.knob.field if file == "io.max" else ""
@@ -215,17 +218,17 @@ def _swap(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
 
 
 def _io(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
-    for field in ("device_read_bps", "device_write_bps", "device_read_iops", "device_write_iops"):
+    for field in RATES:
         for rate in getattr(limits, field):
             yield on_disk(host, KNOBS[field], rate, rate.rate, field)
-    if limits.io_weight is not None or limits.blkio_weight is not None or limits.blkio_weight_device:
+    if limits.has_io_weight:
         from .io_weights import candidates
 
         yield from candidates(limits, host)
 
 
 def on_disk(host: Host, knob: Knob, wish: DeviceRate, value: int | str, field: str, note: str = "") -> Wish | Unmet:
-    """A value for one disk: its number and the value; or why the path leads to none."""
+    """Return the wish for a limit of one disk, or the reason why there is no disk behind the path."""
     disk = host.disk(wish.path)
     if disk is None or not disk.device:
         reason = disk.reason if disk else "this record of the host does not know the path"
@@ -239,7 +242,7 @@ def on_disk(host: Host, knob: Knob, wish: DeviceRate, value: int | str, field: s
 # -- where it would go -----------------------------------------------------------------------------------------------
 
 def tree_of(host: Host, knob: Knob) -> Hierarchy | None:
-    """The tree that has the knob's controller, if one has."""
+    """Return the mounted cgroup tree with the knob's controller; None if no tree has it."""
     return next((tree for tree in host.hierarchies if knob.controller_in(tree.version) in tree.controllers), None)
 
 
@@ -249,7 +252,7 @@ def _version(host: Host, knob: Knob) -> int:
 
 
 def make(host: Host, knob: Knob, value: Any, field: str, *, asked: str | None = None, note: str = "") -> Wish | Unmet:
-    """A value for a knob, or why no kernel file here can hold it.
+    """Return the wish for a value of a knob, or the reason why no kernel file of this machine can hold it.
 
     :param field: of :class:`~sandbox.spec.Limits`.
     """

@@ -87,23 +87,22 @@ def failure(verb: str, path: str, value: str, error: OSError) -> CgroupError:
     """The error for people: what was tried, where, with which value, and what to do."""
     what = f"cannot {verb} {path}" + (f" = {value.strip()}" if value else "")
     number = error.errno or 0
-    hint = HINTS.get(number, "see who else writes there, and dmesg")
+    hint = HINTS.get(number, "another program may use the cgroup at the same time; dmesg may tell more")
     if number in (EACCES, EPERM):
         hint = NOT_ROOT if os.geteuid() else NOT_EVEN_ROOT
     if os.path.basename(path) in ("cpuset.cpus", "cpuset.mems") and number in (EACCES, EINVAL, ERANGE, ENOSPC):
-        # cgroup v1 answers EACCES for what the parent has not, to root too.
+        # cgroup v1 fails with EACCES, even for root, if the parent cgroup does not have these CPUs or nodes.
         hint = _parents(path) or hint
     return CgroupError(what, errno=number, hint=hint)
 
 
 def _parents(path: str) -> str:
-    """What the parent cgroup has of a cpuset; empty if it cannot be read."""
+    """The hint that says which CPUs or memory nodes the parent cgroup has; empty if its file cannot be read."""
     directory, name = os.path.split(path)
     parent = os.path.join(os.path.dirname(directory), name)
     try:
-        with open(parent, encoding="ascii") as file:
-            return f"the cgroup above allows only {file.read().strip() or 'nothing'}: {parent}"
-    except OSError:
+        return f"the cgroup above allows only {read(parent).strip() or 'nothing'}: {parent}"
+    except CgroupError:
         return ""
 
 

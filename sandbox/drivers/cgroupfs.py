@@ -48,7 +48,7 @@ class CgroupfsDriver:
 
 
 def _without_parent(spec: Spec, host: Host) -> Iterator[Unmet]:
-    """The trees that would count or limit something, and have no such ``--cgroup-parent``."""
+    """The cgroup trees that the report reads counters from, and in which ``--cgroup-parent`` does not exist."""
     if spec.cgroup_parent:
         for tree in host.hierarchies:
             if tree.parent is None and not {*MEASURED}.isdisjoint(tree.controllers):
@@ -68,8 +68,8 @@ def plan_below(driver_name: str, spec: Spec, host: Host, *, name: str, unit: str
     """The plan that makes cgroups of ours below the ``parent`` of each tree of ``host`` and writes the limits there.
 
     :param unit: the systemd unit that is made for it.
-    :param wanted: what the limits of ``spec`` come to, if that is known already.
-    :param shared: values that the unit itself has been given, each with the unit's directory.
+    :param wanted: the result of :func:`~sandbox.wishes.wishes`, if the caller has it already.
+    :param shared: values that systemd has set for the unit itself, each with the directory of the unit's cgroup.
     :param before: what has to happen on the host before the first cgroup.
     :param after: what has to happen when the last one is gone.
     """

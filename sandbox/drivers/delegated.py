@@ -68,7 +68,10 @@ def unit_plan(spec: Spec, host: Host, name: str) -> tuple[Plan, str]:
 
 
 def _without_unit(spec: Spec, given: str) -> Iterator[Unmet]:
-    """What is asked of a unit where none is made."""
+    """The flags about a unit, which are refused because the run makes no unit.
+
+    :param given: the cgroup that systemd has delegated to the launcher.
+    """
     for field in ("unit", "slice", "property", "systemd_user"):
         if getattr(spec, field):
             yield Unmet(realises=field, remedy="use --driver systemd",

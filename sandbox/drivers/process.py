@@ -163,7 +163,10 @@ def _ulimit(item: Ulimit) -> Step:
 
 
 def _is_few(item: Ulimit) -> bool:
-    """Fewer files than the other steps may have open at once. It comes last: to lower a limit takes no privilege."""
+    """Whether the limit of open files is so low that the steps before the execve could fail with EMFILE.
+
+    Such a limit is set last. That is possible because lowering a limit needs no capability.
+    """
     return item.name in ("nofile", "ofile") and item.hard is not None and item.hard < FEW_FILES
 
 

@@ -17,7 +17,7 @@ INFINITY = str(2**64 - 1)
 PERCENT = 10_000
 """Microseconds of CPU time per second: 1 %."""
 FINE_SINCE = 257
-"""systemd's version that was seen to keep a finer CPU quota. 252 writes the drop-in of a transient unit in whole
+"""The oldest systemd that is known to keep a finer CPU quota. 252 writes the drop-in of a transient unit in whole
 percent, so that 12.5 % are 12 % after the next daemon-reload (bus_cgroup_set_cpu_quota)."""
 SECOND = 1_000_000
 

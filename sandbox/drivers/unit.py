@@ -80,15 +80,17 @@ def _placed(tree: Hierarchy, host: Host, cgroup: str, enabled: tuple[str, ...]) 
 
 
 def untyped(spec: Spec, host: Host) -> Iterator[Unmet]:
-    """The properties of whose type this record of the host does not know: one that was saved without them."""
+    """``--property`` on a saved host. systemd tells the D-Bus types of properties, and the file does not have them."""
     if len(host.manager.properties) < len(spec.property):
         yield Unmet(realises="property", reason=f"{', '.join(spec.property)}: the saved host does not say what type "
                     "systemd gives it", remedy="explain it on that host")
 
 
 def without_effect(wish: Wish, host: Host) -> Unmet:
-    """Why a weight or a protection cannot be had: systemd has no property for it, so that the unit cannot have it. In
-    a cgroup below the unit it would have no sibling, or be void below a unit that has none."""
+    """Why a weight or a protection of memory is refused: systemd cannot set it for the unit.
+
+    In a cgroup below the unit, a weight has no sibling to compete with, and a protection is void if the unit has none.
+    """
     version, flag = wish.tree.version, ""
     if wish.knob.field == "cgroup_conf":
         fields = [knob.field for knob in KNOBS.values() if version == 2 and wish.file in knob.files(2)]

@@ -38,8 +38,10 @@ def cpu_time(running: Running) -> float:
 
 
 def share(sandbox: Program, *flags: str) -> float:
-    """How much CPU time a command with these flags gets for each second that one with the default weight gets, on the
-    same CPU. Without any flag, cgroup v1 has no CPU cgroup for the other, and it would share that of the test."""
+    """Run a command with these flags and one with the default weight on the same CPU; return the ratio of CPU times.
+
+    The second command is given its weight, too: on cgroup v1 it would stay in the CPU cgroup of the test without it.
+    """
     with (sandbox.start(*flags, *python(LOOP)) as one,
           sandbox.start("--cpu-weight", "100", *python(LOOP)) as other):
         for running in (one, other):

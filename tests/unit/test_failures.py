@@ -1,4 +1,4 @@
-"""What is said of each step that fails, with each error that fits: the flag, no number of a step, what to do."""
+"""The message for each step that fails, with each errno: it names the flag and no number of a step, and has a hint."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from support.saved_hosts import HOSTS, SPECS, by, hosts_and_ways, spec
 ERRORS = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.EEXIST, errno.EROFS, errno.ENOENT, errno.ENOMEM,
           errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENOSPC, errno.ENODEV, errno.ELOOP, errno.EUSERS, errno.EIO)
 ELSEWHERE = ("label", "execve")
-"""What becomes of these has tests of its own."""
+"""Ops whose messages are tested in test_label.py and in the tests of how a run ends."""
 
 
 def steps() -> list[Step]:
-    """A step of each op and flag that sandbox-init carries out, from the plans of the saved hosts, and rare ones."""
+    """A step of each op and flag that sandbox-init carries out: from the plans of the saved hosts, and some that are in
+    none of them."""
     found = {}
     wanted = [*SPECS.values(), spec(tty=True, nice="5", ionice="idle", oom_score_adj="-5", hostname="x",
                                     tmpfs=["/mnt/t"], cwd="/srv", ns=["net:/run/netns/blue"])]

@@ -1,4 +1,4 @@
-"""What a limit is worth below the cgroups above it: a protection that is void, one that is bounded."""
+"""Protections of memory that the cgroups above make void, or bound."""
 
 from __future__ import annotations
 
