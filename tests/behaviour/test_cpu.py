@@ -17,6 +17,7 @@ sandbox = warm
 BUSY = "while :; do :; done"
 
 
+@pytest.mark.matter("values")
 @pytest.mark.alone
 @pytest.mark.requires("cpus2")
 def test_two_loops_share_a_fifth_of_a_cpu(sandbox: Program) -> None:

@@ -27,6 +27,7 @@ def disk(tmp_path: Path) -> str:
     return (link / "dev").read_text().strip()
 
 
+@pytest.mark.matter("values")
 @pytest.mark.alone
 def test_direct_writes_are_limited(sandbox: Program, tmp_path: Path, disk: str) -> None:
     """2 MiB at 1 MiB/s take 2 s, on a busy machine more, never less. Four writers: one always waits for the limit."""

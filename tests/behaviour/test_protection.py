@@ -19,6 +19,7 @@ HOLD = 'b = bytearray(b"x") * ({} << 20); print("up", flush=True); input()'
 """Python code that touches so many MiB and keeps them."""
 
 
+@pytest.mark.matter("values")
 @pytest.mark.only("systemd", "service", "delegated")
 @pytest.mark.requires("swap")
 def test_what_is_protected_stays_when_a_neighbour_needs_memory(sandbox: Program,

@@ -43,6 +43,7 @@ def test_fork_bomb_is_over_in_time(sandbox: Program) -> None:
     assert done.usage["pids_peak"] == limit
 
 
+@pytest.mark.matter("values")
 def test_fork_fails_at_the_limit(sandbox: Program) -> None:
     count = "import os\nn = 1\ntry:\n  while os.fork(): n += 1\nexcept BlockingIOError: print(n, flush=True)\n" \
             "import signal; signal.pause()"

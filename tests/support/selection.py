@@ -14,7 +14,9 @@ import os
 import pytest
 
 MATTERS = {
-    "limits": "what a limit writes, counts and ends: differs by cgroup version, by driver, and by who may set it",
+    "values": "that a limit binds, set by each driver in its own way: differs by cgroup version, driver and who",
+    "limits": "what the kernel counts and ends by a value, and how it is told: differs by cgroup version and who; by "
+              "driver only for systemd in the container",
     "enforcement": "that nothing gets round a limit: differs by cgroup version and by who owns the cgroup",
     "units": "what systemd is told and knows: differs by driver and by systemd",
     "process": "how a run starts, gets signals and streams, and ends: differs by driver",
@@ -39,7 +41,8 @@ ALL, ONE, STARTS, NOT = "all", "one", "starts", "-"
 STARTING = ("cgroupfs", "none", "systemd", "service")
 """Not ``delegated``: inside its unit, it starts a run as ``cgroupfs`` does."""
 QUICK = {
-    "limits": {"host": ALL, "container": ALL, "vm": ALL, "rootless": ALL, "user": NOT},
+    "values": {"host": ALL, "container": ALL, "vm": ALL, "rootless": ALL, "user": NOT},
+    "limits": {"host": ALL, "container": ALL, "vm": ONE, "rootless": ALL, "user": NOT},
     "enforcement": {"host": ALL, "container": ONE, "vm": ONE, "rootless": ONE, "user": NOT},
     "units": {"host": ALL, "container": ALL, "vm": ALL, "rootless": ALL, "user": NOT},
     "process": {"host": ALL, "container": STARTS, "vm": NOT, "rootless": NOT, "user": NOT},
