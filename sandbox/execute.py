@@ -11,6 +11,7 @@ import stat
 import time
 from errno import EEXIST, ENOENT
 
+from .ancestors import Ancestors
 from .cgroup import files
 from .drivers.process import LAUNCHER, STREAMS, TERMINAL
 from .errors import CgroupError, StepError
@@ -46,6 +47,7 @@ class Executor:
         self.foreign = False
         self.guard: Guard | None = None
         self.filter: Any = None  # bytes, which are in no plan
+        self.ancestors: Ancestors | None = None
         self.stdio = stdio
         self._best_effort = best_effort
         self._join_fds: list[int] = []
@@ -274,6 +276,7 @@ class Executor:
     def _go(self, step: Step) -> None:
         """Everything holds: let the init start the workload."""
         assert self.guard is not None
+        self.ancestors = Ancestors(self.plan.reads)  # while the init is still busy with its mounts
         self.guard.go(self._join_fds)
 
     # -- late values: of these steps the plan says what is wanted, and only who carries it out knows what that is

@@ -229,9 +229,12 @@ class Process:
         texts = files.read_all([*kept(plan.reads), *(file for limit in plan.limits for file in limit.files)])
         counters = self._executor.counters()
         self._usage = usage = collect(plan.reads, texts)
-        # Read ancestors' limits before "bye" lets the guard remove the cgroup. systemd may remove its slice after that,
-        # and the verdict could no longer say whether the slice's limit was hit.
+        # Read the ancestors before "bye" lets the guard remove the cgroup. systemd may remove its slice after that, and
+        # the verdict could no longer say whether the slice's limit was hit.
         readings = [reading(limit, texts) for limit in plan.limits] if usage.oom_kill else None
+        ancestors = self._executor.ancestors
+        rises = ancestors.rises() if ancestors else ()
+        task_limits = ancestors.task_limits() if ancestors and usage.pids_failures else ()
         self._guard.send("bye")
         os.sched_yield()  # a socket wakes its reader where the writer runs, as if that were to wait now
         add_counters(usage, counters)
@@ -240,17 +243,28 @@ class Process:
             usage.wall_time = self._exited - self._started
         if self._rusage:
             _fill_from_rusage(usage, self._rusage)
-        log = self._kernel_log(usage) if usage.oom_kill else None
+        log = self._kernel_log(usage)
         self._report = judge(self._spec, plan, self._ending, usage, readings, log, driver_reason=self._driver_reason,
                              done=self._executor.done, unmet=self.unmet, refused=self._refused(),
-                             labels=self._labels.reports() if self._labels else (), landlock_abi=self._landlock_abi)
+                             labels=self._labels.reports() if self._labels else (), landlock_abi=self._landlock_abi,
+                             rises=rises, task_limits=task_limits)
 
     def _kernel_log(self, usage: Usage) -> Kills | None:
-        """Return what the kernel's log says about the out-of-memory kills of this run."""
+        """Return what the kernel's log says about the out-of-memory kills of this run.
+
+        If the OOM killer chose the init of a systemd unit, systemd has removed the cgroup with the counter by now. Then
+        the log alone tells, and the count comes from there.
+        """
+        ending, read = self._ending, next((read for read in self._plan.reads if read.figure == "oom_kill"), None)
+        gone = usage.oom_kill is None and ending.status is None and not (ending.lost or ending.reason)
+        if read is None or not (usage.oom_kill or gone):
+            return None
         from .oom import kills
 
-        read = next(read for read in self._plan.reads if read.figure == "oom_kill")
-        return kills(os.path.dirname(read.file), usage.oom_kill or 0, self.pid)
+        found = kills(os.path.dirname(read.file), usage.oom_kill or 1, self.pid)
+        if found is not None and gone:
+            usage.oom_kill, usage.sources["oom_kill"] = 1, "the kernel's log: kills"
+        return found
 
     @property
     def unmet(self) -> list[Unmet]:

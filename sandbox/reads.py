@@ -32,6 +32,7 @@ V2: tuple[Row, ...] = (
     ("memory_high", "memory", "memory.events.local", "high", "1"),
     ("swap_failures", "memory", "memory.swap.events", "max", "1"),
     ("pids_peak", "pids", "pids.peak", "", "1"),
+    ("pids_failures", "pids", "pids.events.local", "max", "1"),
     ("pids_failures", "pids", "pids.events", "max", "1"),
     ("io", "io", "io.stat", "", "io.stat"),
     ("pressure", "", "cpu.pressure", "", "psi"),

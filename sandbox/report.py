@@ -34,7 +34,7 @@ class Outcome(StrEnum):
 
 
 class Evidence(NamedTuple):
-    """What the kernel says: ``file``'s ``key`` was ``value`` at the end."""
+    """What the kernel says: ``file``'s ``key`` was ``value`` at the end; in a cgroup above, it rose by ``value``."""
 
     file: str
     key: str

@@ -139,8 +139,8 @@ def add_samples(usage: Usage, reads: Iterable[Read], samples: Mapping[str, int])
     """
     for read in reads:
         if read.watch and samples.get(read.watch):  # 0 was read when all had died: nothing that ran uses nothing
-            setattr(usage, read.figure, samples[read.watch])
-            usage.sources[read.figure] = f"highest of the samples of {read.file}"
+            setattr(usage, read.figure, max(samples[read.watch] - read.less, 0))
+            usage.sources[read.figure] = f"highest of the samples of {read.file}{_less(read)}"
         elif read.watch:
             usage.sources[read.figure] = f"{read.file} was never sampled: the run was too short"
 
@@ -155,10 +155,14 @@ def _take(usage: Usage, read: Read, text: str) -> None:
     elif read.unit == "psi":
         usage.pressure[os.path.basename(read.file).removesuffix(".pressure")] = _stalled(text)
     else:
-        number = int(files.value_of(text, read.key) if read.key else text) - read.less
+        number = max(int(files.value_of(text, read.key) if read.key else text) - read.less, 0)
         scale = PER_SECOND.get(read.unit)
         setattr(usage, read.figure, number / scale if scale else number)
-    usage.sources[read.figure] = f"{read.file} {read.key}".rstrip()
+    usage.sources[read.figure] = f"{read.file} {read.key}".rstrip() + _less(read)
+
+
+def _less(read: Read) -> str:
+    return f", less {read.less} for the sandbox's own processes" if read.less else ""
 
 
 def pages_of(read: Read) -> str:

@@ -15,6 +15,7 @@ from .verify import Reading
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .ancestors import Rise
     from .oom import Kills
 
 TIME_LIMITS = ("wall_time", "cpu_time")
@@ -44,7 +45,8 @@ class Ending:
 def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequence[Reading],
           log: Kills | None = None, *, driver_reason: str,
           done: Sequence[Done], unmet: Sequence[Unmet], refused: tuple[RefusedCall, ...] | None = None,
-          labels: tuple[LabelReport, ...] = (), landlock_abi: int | None = None) -> Report:
+          labels: tuple[LabelReport, ...] = (), landlock_abi: int | None = None,
+          rises: Sequence[Rise] = (), task_limits: Sequence[str] = ()) -> Report:
     """Put the report together. Pure.
 
     :param readings: what became of each limit of the plan.
@@ -54,6 +56,9 @@ def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequen
     :param refused: system calls that the filter refused; None when they were not counted.
     :param labels: what became of each label.
     :param landlock_abi: as the Host has it.
+    :param rises: counters of the ancestor cgroups that rose during the run.
+    :param task_limits: each ``pids.max`` that limits tasks, its own and the ancestors'; only needed where the kernel
+        does not count in which cgroup the limit was that refused a fork.
     """
     code, number = _status(ending, usage)
     outcome = _outcome(ending, usage, log, code, number)
@@ -61,8 +66,10 @@ def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequen
     failed = {one.realises for one in unmet}
     return Report(
         outcome=outcome, code=code, signal=number,
-        why=_why(spec, plan, ending, outcome, usage, readings, log, code, number),
-        evidence=tuple(_evidence(plan.reads, usage)), usage=usage, argv=spec.argv,
+        why=_why(spec, plan, ending, outcome, usage, readings, log, rises, code, number)
+        + _forks(plan, usage, rises, task_limits),
+        evidence=(*_evidence(plan.reads, usage), *(Evidence(rise.file, rise.key, rise.times) for rise in rises)),
+        usage=usage, argv=spec.argv,
         limits=tuple(_limit(limit, reading) for limit, reading in zip(plan.limits, readings, strict=True)
                      if limit.realises not in failed),
         unmet=(*plan.unmet, *unmet), notes=plan.notes, driver=plan.driver, driver_reason=driver_reason,
@@ -107,21 +114,25 @@ def _exec_failure(ending: Ending) -> tuple[int | None, int | None]:
 
 
 def _why(spec: Spec, plan: Plan, ending: Ending, outcome: Outcome, usage: Usage, readings: Sequence[Reading],
-         log: Kills | None, code: int | None, number: int | None) -> str:
+         log: Kills | None, rises: Sequence[Rise], code: int | None, number: int | None) -> str:
     command = spec.argv[0]
     if outcome is Outcome.OOM:
-        return _why_oom(plan, usage, readings, log)
+        return _why_oom(plan, usage, readings, log, rises)
     if outcome is Outcome.WALL_TIME:
-        return f"the wall time limit of {spec.limits.timeout:g} s was over{_how(ending)}"
+        return f"the wall time limit of {spec.limits.timeout:g} s was over{_how(ending)}{_throttling(usage, rises)}"
     if outcome is Outcome.CPU_TIME:
         return f"the CPU time limit of {spec.limits.cpu_time:g} s was used up{_how(ending)}"
     if ending.exec_error:
         return _why_exec(command, *ending.exec_error)
     if ending.lost or outcome is Outcome.FAILED:
-        return "sandbox-init was killed from outside, and the command with it"
+        return _why_lost(plan, ending, usage)
     if outcome is Outcome.KILLED:
         return f"{command} was stopped on request{_how(ending)}"
     end = f"{command} exited with {code}" if number is None else f"{command} was killed by {signal_name(number)}"
+    if number == signal.SIGKILL and not usage.oom_kill:
+        # Without the memory controller, its own cgroup does not count whom the OOM killer chose.
+        end += "".join([f"; the memory limit of {rise.cgroup} was hit meanwhile, and the kernel killed processes below "
+                        "it" for rise in rises if rise.key == "oom"])
     if usage.oom_kill:
         end += f"; the kernel killed {usage.oom_kill} process(es) in it for memory"
     return end
@@ -131,13 +142,64 @@ def _how(ending: Ending) -> str:
     return "; SIGKILL was needed" if ending.hard else ""
 
 
-def _why_oom(plan: Plan, usage: Usage, readings: Sequence[Reading], log: Kills | None) -> str:
+def _throttling(usage: Usage, rises: Sequence[Rise]) -> str:
+    """Return the clause that says which CPU quotas held the command back."""
+    clauses = [f"; its CPU quota ran out in {usage.throttled_periods} of {usage.periods} periods"
+               ] if usage.throttled_periods else []
+    clauses += [f"; the CPU quota of {rise.cgroup} ran out in {rise.times} periods"
+                for rise in rises if rise.key == "nr_throttled"]
+    return "".join(clauses)
+
+
+def _forks(plan: Plan, usage: Usage, rises: Sequence[Rise], task_limits: Sequence[str]) -> str:
+    """Return the clause that says which task limit refused forks.
+
+    From Linux 6.12 on, cgroup v2 counts a refused fork in the cgroup whose limit was reached (``pids.events.local``).
+    Elsewhere the kernel counts it in the cgroup that forked, and does not tell whose limit it was.
+    """
+    limit = next((limit for limit in plan.limits if limit.knob == "pids_limit"), None)
+    clauses = [f"; the task limit of {rise.cgroup} refused {rise.times} fork(s) below it"
+               for rise in rises if rise.file.endswith("/pids.events.local")]
+    if usage.pids_failures:
+        clauses.insert(0, f"; {_whose_tasks(limit, usage, task_limits)} refused {usage.pids_failures} fork(s)")
+    return "".join(clauses)
+
+
+def _whose_tasks(limit: Limit | None, usage: Usage, task_limits: Sequence[str]) -> str:
+    file, _, _ = usage.sources["pids_failures"].partition(" ")
+    cgroup = file.rpartition("/")[0]
+    own = f"its task limit of {limit.asked}" if limit else ""
+    if file.endswith(".local") or _is_reached(usage.pids_peak, limit):
+        return own or f"the task limit of {cgroup}"
+    return " or ".join([*([own] if own else []), *(f"the task limit in {path}" for path in task_limits
+                                                   if not own or path != f"{cgroup}/pids.max")])
+
+
+def _is_reached(peak: int | None, limit: Limit | None) -> bool:
+    """True if as many tasks were there at once as the limit allows."""
+    return peak is not None and limit is not None and limit.asked.isdecimal() and peak >= int(limit.asked)
+
+
+def _why_lost(plan: Plan, ending: Ending, usage: Usage) -> str:
+    """Return the sentence for an init that died before it could tell how the command ended.
+
+    When the init of a systemd unit dies, systemd removes the unit's cgroup at once, and its counters are gone.
+    """
+    counted = any(read.figure == "oom_kill" for read in plan.reads)
+    if counted and usage.oom_kill is None and not ending.lost:
+        return ("sandbox-init was killed, and the command with it: from outside, or by the kernel for memory; the "
+                "counter that would tell is gone with its cgroup")
+    return "sandbox-init was killed from outside, and the command with it"
+
+
+def _why_oom(plan: Plan, usage: Usage, readings: Sequence[Reading], log: Kills | None, rises: Sequence[Rise]) -> str:
     source = usage.sources.get("oom_kill", "")
-    return (f"{_whose(plan, usage, readings, log)}, and the kernel killed {usage.oom_kill} process(es) for memory "
-            f"({source} is {usage.oom_kill})")
+    return (f"{_whose(plan, usage, readings, log, rises)}, and the kernel killed {usage.oom_kill} process(es) for "
+            f"memory ({source} is {usage.oom_kill})")
 
 
-def _whose(plan: Plan, usage: Usage, readings: Sequence[Reading], log: Kills | None) -> str:
+def _whose(plan: Plan, usage: Usage, readings: Sequence[Reading], log: Kills | None,
+           rises: Sequence[Rise]) -> str:
     """Return which memory limit was hit, or that the machine was out of memory; all candidates if it is not known."""
     rows = [(limit, reading) for limit, reading in zip(plan.limits, readings, strict=True) if limit.knob == "memory"]
     own = next((f"its memory limit of {limit.applied} bytes" for limit, _ in rows), "")
@@ -149,18 +211,23 @@ def _whose(plan: Plan, usage: Usage, readings: Sequence[Reading], log: Kills | N
         return f"{own if log.limit in directories else f'the memory limit of {log.limit}'} was hit"
     if usage.oom:
         return f"{own or 'the memory limit of its own cgroup'} was hit"
-    if own and usage.oom is None and any(usage.memory_failures or _is_full(usage.memory_peak, limit)
+    if exhausted := [rise.cgroup for rise in rises if rise.key == "oom"]:
+        return f"the memory limit of {' or '.join(exhausted)} was hit"
+    if own and usage.oom is None and any(usage.memory_failures or _is_full(plan, usage.memory_peak, limit)
                                          for limit, _ in rows):
         return f"{own} or that in {above} was hit" if above else f"{own} was hit"
     if above:
         return f"the memory limit in {above} was hit, or the machine was out of memory"
+    if not own and usage.memory_failures:  # cgroup v1: a property of the unit, which no option asked for
+        return "the memory limit of its own cgroup, or one above it, was hit"
     return "a memory limit above this sandbox was hit, or the machine was out of memory"
 
 
-def _is_full(peak: int | None, limit: Limit) -> bool:
+def _is_full(plan: Plan, peak: int | None, limit: Limit) -> bool:
     """True if the memory limit was reached. On cgroup v1 with equal limits of memory and of memory plus swap, Linux
     6.18 counts the failure in neither failcnt file."""
-    return peak is not None and isinstance(limit.value, int) and peak >= limit.value
+    ours = next((read.less for read in plan.reads if read.figure == "memory_peak"), 0)
+    return peak is not None and isinstance(limit.value, int) and peak + ours >= limit.value
 
 
 def _why_exec(command: str, errno: int, path: str, exists: bool) -> str:

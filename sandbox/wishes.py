@@ -26,6 +26,14 @@ MIN_QUOTA = 1_000
 MAX_PERIOD = 1_000_000
 
 
+SMALLEST_MEMORY = 2 << 20
+"""Bytes: the smallest memory limit under which every driver can start a command.
+
+The kernel charges its own structures of each process, 70 to 100 KiB, and the first pages of a program to the limit.
+Under systemd the init is charged to it as well, and would be the only process that the OOM killer can choose. To start
+a service, systemd 257 itself needs 1.6 MiB (``systemd-executor``), of which the driver makes up for 0.5.
+"""
+
 RATES = ("device_read_bps", "device_write_bps", "device_read_iops", "device_write_iops")
 PER_DISK = (*RATES, "blkio_weight_device")
 """Fields of knobs whose value begins with the number of a disk."""
@@ -177,6 +185,9 @@ def _memory(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
         value = getattr(limits, field)
         if value is not None:
             count, note = _whole_pages(value, host)
+            if field == "memory" and isinstance(count, int) and count < SMALLEST_MEMORY:
+                raise SpecError(f"{flag_of(field)} {_shown(value)} is too little to start any command",
+                                field="limits.memory", hint=f"give {show_bytes(SMALLEST_MEMORY)} or more")
             yield make(host, KNOBS[field], count, field, asked=_shown(value), note=note)
     yield from _swap(limits, host)
     if limits.memory_swappiness is not None:

@@ -1,18 +1,23 @@
-"""The report names the cgroup whose memory limit was hit, also when that is a parent cgroup."""
+"""The report names the cgroup whose limit ended or hindered the command, also when that is a parent cgroup."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from support.hogs import HOG
-from support.sandbox_run import Program, Result, python
+from support.sandbox_run import Program, Result, names, python
 
 pytestmark = pytest.mark.matter("limits")
 
+FORKS = ("--", "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do sleep 60 & done; wait")
+"""A shell with nine children; it exits with 2 when it cannot fork."""
+SPIN = ("--timeout", "1", "--cpu-weight", "100", "--", "sh", "-c", "while :; do :; done")
+"""With the weight, it has a CPU cgroup of its own on cgroup v1, too."""
 HOLD = 'b = bytearray(b"x") * (56 << 20); print("up", flush=True); input()'
 
 
@@ -26,6 +31,11 @@ def is_logged(done: Result) -> bool:
         return False
     log = subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout
     return any("oom-kill:" in line and f"/sandbox-{done.name}" in line for line in log.splitlines())
+
+
+def is_v2() -> bool:
+    """Whether the kernel counts refused forks in the cgroup with the limit (Linux 6.12)."""
+    return any(Path("/sys/fs/cgroup").glob("*.slice/pids.events.local"))
 
 
 def blamed(done: Result) -> str:
@@ -63,3 +73,65 @@ def test_a_command_that_kills_itself_after_its_child_was_out_of_memory(sandbox: 
     assert done.usage["oom_kill"] == 1
     # Without the kernel's log, the verdict cannot tell this SIGKILL from the OOM killer's.
     assert done.report["outcome"] == ("signaled" if is_logged(done) else "oom")
+
+
+def test_its_own_task_limit(sandbox: Program) -> None:
+    done = sandbox("--pids-limit", "5", *FORKS)
+    assert done.code == 2
+    assert "; its task limit of 5 refused 1 fork(s)" in done.report["why"]
+
+
+@pytest.mark.only("systemd", "service", "delegated")
+@pytest.mark.parametrize("flags", [(), pytest.param(("--pids-limit", "50"), marks=pytest.mark.long_in_vm)],
+                         ids=["alone", "looser"])
+def test_the_task_limit_of_its_slice(sandbox: Program, slice_with: Callable[..., str], flags: tuple[str, ...]) -> None:
+    above = slice_with("TasksMax=8")
+    done = sandbox("--slice", above, *flags, *FORKS)
+    assert done.code == 2
+    why = done.report["why"]
+    assert f"/{above} refused 1 fork(s) below it" in why or f"/{above}/pids.max refused 1 fork(s)" in why
+
+
+@pytest.mark.only("systemd", "service", "delegated")
+def test_the_cpu_quota_of_its_slice(sandbox: Program, slice_with: Callable[..., str]) -> None:
+    above = slice_with("CPUQuota=20%")
+    done = sandbox("--slice", above, *SPIN)
+    assert (done.code, done.report["outcome"]) == (124, "wall_time")
+    assert f"/{above} ran out in " in done.report["why"]
+    assert [row["value"] > 0 for row in done.report["evidence"] if row["file"].endswith(f"/{above}/cpu.stat")] == [True]
+
+
+def test_its_own_cpu_quota(sandbox: Program) -> None:
+    done = sandbox("--cpus", "0.2", *SPIN)
+    assert done.report["outcome"] == "wall_time"
+    assert "; its CPU quota ran out in " in done.report["why"]
+
+
+@pytest.mark.only("systemd", "service")
+def test_a_property_of_its_unit_that_no_option_asked_for(sandbox: Program) -> None:
+    done = sandbox("--property", "TasksMax=6", "--property", "MemoryMax=64M", *FORKS)
+    assert f"the task limit {'of' if is_v2() else 'in'} /" in done.report["why"]
+    assert f"/sandbox-{done.name}." in done.report["why"]
+
+
+@pytest.mark.only("systemd", "service")
+def test_the_cpu_quota_of_its_unit_that_no_option_asked_for(sandbox: Program) -> None:
+    done = sandbox("--property", "CPUQuota=20%", *SPIN)
+    assert "CPU quota" in done.report["why"]
+
+
+@pytest.mark.only("cgroupfs")
+@pytest.mark.requires("cgroup2", "root")
+def test_the_limits_of_a_parent_cgroup(sandbox: Program) -> None:
+    parent = Path("/sys/fs/cgroup", names("parent"))
+    parent.mkdir()
+    try:
+        (parent / "memory.max").write_text("40M")
+        (parent / "memory.swap.max").write_text("0")
+        (parent / "pids.max").write_text("8")
+        hog = sandbox("--cgroup-parent", f"/{parent.name}", "-m", "80m", *python(HOG))
+        assert (hog.report["outcome"], blamed(hog)) == ("oom", f"the memory limit of {parent} was hit")
+        forks = sandbox("--cgroup-parent", f"/{parent.name}", *FORKS)
+        assert f"; the task limit of {parent} refused 1 fork(s) below it" in forks.report["why"]
+    finally:
+        parent.rmdir()

@@ -6,11 +6,11 @@ import os
 
 import pytest
 
-from support.machine import cgroup_file, holders
+from support.machine import cgroup_file, charged, holders
 from support.sandbox_run import Program
 from support.warm_program import warm
 
-pytestmark = pytest.mark.matter("limits")
+pytestmark = pytest.mark.matter("values")
 
 sandbox = warm
 
@@ -25,10 +25,10 @@ CASES: list[tuple[str, dict[str, str], dict[str, str]]] = [
       "cpu.cfs_burst_us": "20000", "cpuset.cpus": "0", "pids.max": "42"},
      {"memory.max": str(64 * MIB), "cpu.max": "50000 100000", "cpu.max.burst": "20000", "cpuset.cpus": "0",
       "pids.max": "42"}),
-    ("--memory 1.5MiB --cpus 150% --cpu-weight 100 --cpuset-mems 0 --pids-limit max",
-     {"memory.limit_in_bytes": str(3 * MIB // 2), "cpu.cfs_quota_us": "150000", "cpu.shares": "1024",
+    ("--memory 2.5MiB --cpus 150% --cpu-weight 100 --cpuset-mems 0 --pids-limit max",
+     {"memory.limit_in_bytes": str(5 * MIB // 2), "cpu.cfs_quota_us": "150000", "cpu.shares": "1024",
       "cpuset.mems": "0", "pids.max": "max"},
-     {"memory.max": str(3 * MIB // 2), "cpu.max": "150000 100000", "cpu.weight": "100", "cpuset.mems": "0",
+     {"memory.max": str(5 * MIB // 2), "cpu.max": "150000 100000", "cpu.weight": "100", "cpuset.mems": "0",
       "pids.max": "max"}),
     ("-m 50% --cpus 250m", {"memory.limit_in_bytes": str(HALF), "cpu.cfs_quota_us": "25000"},
      {"memory.max": str(HALF), "cpu.max": "25000 100000"}),
@@ -60,6 +60,8 @@ def _holds(sandbox: Program, flags: str, files: dict[str, str]) -> None:
         assert running.read_line() == b"up\n"
         if files.get("pids.max", "max") != "max" and "--pids-limit" in flags:
             files = files | {"pids.max": str(int(files["pids.max"]) + holders(sandbox.driver))}
+        files = files | {file: str(int(files[file]) + charged(sandbox.driver))
+                         for file in ("memory.max", "memory.limit_in_bytes") if file in files}
         assert {file: cgroup_file(running.name, file).read_text().strip() for file in files} == files
         done = running.finish(b"go on\n")
     assert done.code == 0

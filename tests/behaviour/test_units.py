@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from support.machine import SLOWER, cgroup_file, eventually, holders
+from support.machine import SLOWER, cgroup_file, charged, eventually, holders
 from support.sandbox_run import BESIDE_SYSTEMD, Program, Running, names, python
 from support.selection import DRIVERS
 from support.systemctl import MANAGER, systemctl
@@ -59,7 +59,7 @@ def test_the_unit_has_the_limits(sandbox: Program, kind: str) -> None:
         if sandbox.driver == "delegated":
             assert (found["Delegate"], found["MemoryMax"]) == ("yes", "infinity")
         else:
-            assert found["MemoryMax"] == str(64 << 20)
+            assert found["MemoryMax"] == str((64 << 20) + charged(sandbox.driver))
             assert found["CPUQuotaPerSecUSec"] == "500ms"
             assert found["TasksMax"] == str(20 + holders(sandbox.driver))
         done = running.finish(b"\n")

@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 import sandbox
+from sandbox.ancestors import Rise
 from sandbox.cgroup.files import read_all
 from sandbox.errors import ExecError, LimitExceeded, SandboxError
 from sandbox.oom import Kills
@@ -127,6 +128,54 @@ def test_a_command_that_somebody_killed_after_its_child_was_out_of_memory(tmp_pa
                   Kills(False, "/x", "CONSTRAINT_MEMCG"), driver_reason="", done=(), unmet=())
     assert found.outcome == "signaled"
     assert found.why == "work was killed by SIGKILL; the kernel killed 1 process(es) in it for memory"
+
+
+def test_an_init_whose_counters_went_with_its_cgroup(tmp_path: Path) -> None:
+    assert "or by the kernel for memory" in report(tmp_path, Ending()).why
+    assert report(tmp_path, Ending(), oom_kill=0).why == "sandbox-init was killed from outside, and the command with it"
+
+
+RISES = (Rise("/a.slice", "/a.slice/memory.events.local", "oom", 1),
+         Rise("/a.slice", "/a.slice/pids.events.local", "max", 2),
+         Rise("/a.slice", "/a.slice/cpu.stat", "nr_throttled", 3))
+FORKS = "; the task limit of /a.slice refused 2 fork(s) below it"
+
+
+@pytest.mark.parametrize(("ending", "usage", "why"), [
+    (Ending(status=0), {}, f"work exited with 0{FORKS}"),
+    (Ending(status=KILLED), {"oom_kill": 1, "oom": 0}, "the memory limit of /a.slice was hit, and the kernel killed 1 "
+     f"process(es) for memory (/c/memory.events.local oom_kill is 1){FORKS}"),
+    (Ending(status=KILLED), {"oom_kill": 1, "oom": 1}, "its memory limit of 67108864 bytes was hit, and the kernel "
+     f"killed 1 process(es) for memory (/c/memory.events.local oom_kill is 1){FORKS}"),
+    (Ending(status=KILLED), {}, "work was killed by SIGKILL; the memory limit of /a.slice was hit meanwhile, and the "
+     f"kernel killed processes below it{FORKS}"),
+    (Ending(status=15, reason="wall_time"), {"throttled_periods": 4, "periods": 5}, "the wall time limit of 5 s was "
+     f"over; its CPU quota ran out in 4 of 5 periods; the CPU quota of /a.slice ran out in 3 periods{FORKS}"),
+])
+def test_what_happened_in_a_cgroup_above(tmp_path: Path, ending: Ending, usage: dict[str, int], why: str) -> None:
+    made = plan(tmp_path)
+    found = judge(SPEC, made, ending, Usage(sources={"oom_kill": "/c/memory.events.local oom_kill"}, **usage),
+                  readings(made), driver_reason="", done=(), unmet=(), rises=RISES)
+    assert found.why == why
+    assert [(row.key, row.value) for row in found.evidence][-3:] == [("oom", 1), ("max", 2), ("nr_throttled", 3)]
+
+
+@pytest.mark.parametrize(("asked", "source", "peak", "task_limits", "whose"), [
+    ("5", "pids.events.local", 3, (), "its task limit of 5"),
+    ("5", "pids.events", 5, ("/p/c/pids.max", "/p/pids.max"), "its task limit of 5"),
+    ("5", "pids.events", 3, ("/p/c/pids.max", "/p/pids.max"), "its task limit of 5 or the task limit in /p/pids.max"),
+    ("", "pids.events.local", 3, (), "the task limit of /p/c"),
+    ("", "pids.events", 3, ("/p/c/pids.max", "/p/pids.max"),
+     "the task limit in /p/c/pids.max or the task limit in /p/pids.max"),
+])
+def test_whose_task_limit_refused_a_fork(tmp_path: Path, asked: str, source: str, peak: int,
+                                         task_limits: tuple[str, ...], whose: str) -> None:
+    rows = (Limit(realises="limits.pids_limit", asked=asked, applied=asked, knob="pids_limit"),) if asked else ()
+    made = plan(tmp_path)._replace(limits=rows)
+    usage = Usage(pids_failures=2, pids_peak=peak, sources={"pids_failures": f"/p/c/{source} max"})
+    found = judge(SPEC, made, Ending(status=0), usage, [Reading("5", True, "") for _ in rows], driver_reason="",
+                  done=(), unmet=(), task_limits=task_limits)
+    assert found.why == f"work exited with 0; {whose} refused 2 fork(s)"
 
 
 def test_a_limit_that_was_changed_during_the_run_is_not_enforced(tmp_path: Path) -> None:
