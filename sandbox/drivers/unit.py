@@ -41,9 +41,17 @@ def slice_path(name: str) -> str:
     return "".join(f"/{'-'.join(words[:depth])}.slice" for depth in range(1, len(words) + 1))
 
 
+def default_slice(*, user: bool) -> str:
+    """Where systemd puts a unit that is told no slice (``unit_set_default_slice()``).
+
+    :param user: the manager is the user's.
+    """
+    return "app.slice" if user else "system.slice"
+
+
 def slice_of(spec: Spec, host: Host) -> str:
     """The slice the unit goes to: what was asked for, else where the manager itself puts such units."""
-    return spec.slice or ("app.slice" if host.manager.user else "system.slice")
+    return spec.slice or default_slice(user=host.manager.user)
 
 
 def unit_name(spec: Spec, name: str, kind: str) -> str:

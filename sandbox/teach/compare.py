@@ -30,7 +30,7 @@ class Told(NamedTuple):
     :param file: absolute path of the (last) kernel file; empty when there is none.
     :param note: a conversion or rounding.
     :param read_back: what the file said at the end of the run; None when nothing ran or there is no file.
-    :param held: it still was what was asked.
+    :param held: it still was what was asked; None when nothing was read.
     :param unmet: why it cannot be enforced under this driver; empty when it can.
     """
 
@@ -44,7 +44,7 @@ class Told(NamedTuple):
     file: str = ""
     note: str = ""
     read_back: str | None = None
-    held: bool = True
+    held: bool | None = None
     unmet: str = ""
 
 
@@ -68,11 +68,13 @@ class Reach(NamedTuple):
 class Belief(NamedTuple):
     """One figure as each side has it.
 
-    :param level: ``cgroup``, ``slice`` or ``machine``.
+    :param level: ``cgroup`` for the sandbox's own; ``slice`` for the nearest slice above it, or ``parent`` for the
+        cgroup above it where there is no slice; ``root`` for the root of the tree.
     :param figure: ``memory limit``, ``CPU quota``, ``task limit``, ``memory`` or ``tasks``.
     :param unit: the unit that systemd is asked about, and its ``property``.
     :param says: its answer: bytes, CPUs or tasks; ``infinity``; or empty when it does not know.
     :param file: the kernel file, and what it ``holds``, in the same form; with a ``*`` in it, the sum of several.
+    :param unlike: why ``says`` and ``holds`` may differ; empty when both are about one cgroup.
     """
 
     level: str
@@ -82,13 +84,14 @@ class Belief(NamedTuple):
     says: str
     file: str
     holds: str
+    unlike: str = ""
 
 
 class Node(NamedTuple):
     """A cgroup in a tree.
 
     :param name: last part of its path; ``/`` for the root.
-    :param owner: whose it is: ``systemd``, ``foreign``, or the driver when we made it.
+    :param owner: whose it is: ``systemd``, ``foreign``, or the driver when we made it; empty where no systemd says.
     :param memory: bytes charged to it, when that is counted.
     :param limit: its own memory limit in bytes, if it has one.
     :param ours: it has to do with the sandbox.
@@ -108,12 +111,15 @@ class Snapshot(NamedTuple):
     :param time: seconds since the execve; None when the command was over too soon, and a sleeping one with the same
         limits was looked at in its place.
     :param cgroup: path of the sandbox's cgroup below the root of its tree.
-    :param unit: the unit that ``GetUnitByControlGroup`` gives for it; empty when there is none.
+    :param unit: the unit that ``GetUnitByControlGroup`` gives for it, its own or the nearest above; empty when there
+        is none.
+    :param delegated: systemd has delegated the unit, so that cgroups below it are not systemd's.
     """
 
     time: float | None
     cgroup: str
     unit: str
+    delegated: bool = False
     beliefs: tuple[Belief, ...] = ()
     tree: Node = Node("/")
 
@@ -210,6 +216,8 @@ class Column(NamedTuple):
     :param remedy: what to do about it.
     :param wishes: what becomes of each wish.
     :param besides: properties that the unit is given besides: accounting, the OOM policy and the like.
+    :param defaults: for each of ``besides``, the value that the unit would have without it; empty when systemd does not
+        say.
     :param notes: what a reader should know.
     """
 
@@ -218,6 +226,7 @@ class Column(NamedTuple):
     remedy: str = ""
     wishes: tuple[Told, ...] = ()
     besides: tuple[str, ...] = ()
+    defaults: tuple[str, ...] = ()
     reach: Reach = Reach()
     isolation: Isolation | None = None
     notes: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ from ..spec import Limits, Spec
 from ..steps import Plan
 from ..systemd import borrow
 from ..usage import Usage
-from . import compare_plan
+from . import compare_defaults, compare_plan
 from .bench_launch import Streams, launch
 from .bench_phases import PHASES
 from .bench_rounds import Sample
@@ -159,11 +159,22 @@ class _Trial:
         wishes = compare_plan.wishes(plan)
         if self._report is not None:
             held = {one.realises + str(one.file): one for one in self._report.limits}
-            wishes = tuple(one._replace(read_back=limit.read_back, held=limit.enforced) if
+            wishes = tuple(compare_plan.seen(one, limit) if
                            (limit := held.get(one.realises + str(one.file or None))) else one for one in wishes)
-        return found._replace(wishes=wishes, besides=compare_plan.besides(plan), reach=compare_plan.reach(plan),
+        besides = compare_plan.besides(plan)
+        return found._replace(wishes=wishes, besides=besides, defaults=self._defaults(plan, besides),
+                              reach=compare_plan.reach(plan),
                               isolation=compare_plan.isolation(plan, self._spec),
                               notes=(*self._left_out, *plan.notes))
+
+    def _defaults(self, plan: Plan, told: Sequence[str]) -> tuple[str, ...]:
+        """See :attr:`~sandbox.teach.compare.Column.defaults`."""
+        unknown = ("",) * len(told)
+        try:
+            with self._bus() as bus:
+                return compare_defaults.ask(bus, plan, told, user=self.host.manager.user) if bus and told else unknown
+        except BusError:
+            return unknown
 
     @contextmanager
     def _attempt(self) -> Iterator[None]:

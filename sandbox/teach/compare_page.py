@@ -8,7 +8,20 @@ from itertools import pairwise
 from ..units import show_size
 from . import page
 from .compare import Column, Comparison, Node, Series
-from .compare_rows import BELIEFS, BESIDES, LAUNCH, TOLD, Table, heading, notes, place, tables
+from .compare_rows import (
+    BELIEFS,
+    BESIDES,
+    LABELS,
+    LAUNCH,
+    PLANNED,
+    TOLD,
+    Table,
+    figure_text,
+    heading,
+    notes,
+    place,
+    tables,
+)
 from .plot import Mark, Rule, Span, phase_bars, time_plot
 from .plot import Series as Line
 
@@ -45,7 +58,7 @@ def _sections(comparison: Comparison, drivers: list[str]) -> Iterator[page.Secti
 
 def _table(content: Table, drivers: list[str]) -> page.Table:
     rows = tuple((row.label, *row.cells, *([row.why] if content.has_why else [])) for row in content.rows)
-    is_code = content.caption in (TOLD, BESIDES)
+    is_code = content.caption in (TOLD, PLANNED, BESIDES)
     return page.Table(content.explained, ("", *drivers, *(["why"] if content.has_why else [])), rows,
                       tuple(row.mark for row in content.rows), tuple(range(1, len(drivers) + 1)) if is_code else ())
 
@@ -56,11 +69,21 @@ def _facts(comparison: Comparison) -> Iterator[page.Fact]:
     for column in comparison.columns:
         launch = sum(one.seconds for one in column.phases)
         remark = f"a launch takes {words(launch, 'seconds')}" if launch else column.problem
-        peak = next((one.value for one in column.run.usage if one.name == "memory_peak"), None) if column.run else None
-        wall = next((one.value for one in column.run.usage if one.name == "wall_time"), None) if column.run else None
-        value = "cannot" if column.problem else "-" if wall is None else words(wall, "seconds")
-        yield page.Fact(column.driver, value, f"{remark}; memory peak {show_size(peak)}" if peak else remark,
+        value = "cannot" if column.problem else _used(column, "wall_time") or "-"
+        yield page.Fact(column.driver, value, "; ".join(filter(None, (remark, _counted(column, "memory_peak")))),
                         _kind(column.driver))
+
+
+def _used(column: Column, name: str) -> str:
+    """A figure of the run as the table of what it used has it; empty when the kernel does not count it."""
+    usage = column.run.usage if column.run else ()
+    return next((figure_text(name, one.value) for one in usage if one.name == name), "")
+
+
+def _counted(column: Column, name: str) -> str:
+    """``memory peak 64.0 MiB``: the figure behind the label that it has in the table."""
+    text = _used(column, name)
+    return f"{LABELS[name]} {text}" if text else ""
 
 
 def _kind(driver: str) -> str:
@@ -91,7 +114,8 @@ def _pictures(comparison: Comparison) -> Iterator[page.Section]:
         samples = sum(len(column.run.series.times) for column in ran if column.run)
         yield page.Section("While it ran", (
             page.figure(_memory(ran), f"{samples} samples of the kernel's counters; {place(comparison)}."),
-            page.paragraph("Below the axis: when the CPU quota was used up and the command had to wait."),
+            page.paragraph("Below the axis: when the CPU quota was used up and the command had to wait, as fine as the "
+                           "samples are; the figure in the key is the kernel's."),
             page.figure(_cpu(ran), f"Each value is a mean over {WINDOW:g} s or more: a quota lets the command run at "
                                    "full speed until it is used up, then not at all.")))
 
@@ -106,7 +130,7 @@ def _memory(columns: list[Column]) -> str:
     for column in columns:
         series = _series(column)
         lines.append(Line(column.driver, tuple(zip(series.times, map(float, series.memory), strict=False)),
-                          _kind(column.driver)))
+                          _kind(column.driver), told=_counted(column, "memory_peak")))
         marks += [Mark(f"{column.driver}: killed for memory", time, "oom_kill")
                   for (_, before), (time, after) in pairwise(zip(series.times, series.oom_kills, strict=False))
                   if after > before]
@@ -119,8 +143,9 @@ def _cpu(columns: list[Column]) -> str:
     lines, spans = [], []
     for column in columns:
         series = _series(column)
-        lines.append(Line(column.driver, tuple(_shares(series)), _kind(column.driver), step=True))
-        spans += [Span(f"{column.driver} throttled", start, end, _kind(column.driver))
+        lines.append(Line(column.driver, tuple(_shares(series)), _kind(column.driver), step=True,
+                          told=_counted(column, "cpu_time")))
+        spans += [Span(f"{column.driver} throttled", start, end, _kind(column.driver), _used(column, "throttled_time"))
                   for start, end in _throttled(series)]
     return time_plot("CPU over time", "% of one CPU", lines, rules=_limits(columns, "cpus"), spans=spans)
 

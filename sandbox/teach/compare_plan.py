@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..isolation.exposure import exposure
+from ..report import LimitReport
 from ..spec import Spec, flag_of
 from ..steps import Limit, Phase, Plan, Step, Where
 from .compare import Isolation, Reach, Told
@@ -37,6 +38,11 @@ def wishes(plan: Plan) -> tuple[Told, ...]:
                       for one in plan.unmet))
 
 
+def seen(told: Told, limit: LimitReport) -> Told:
+    """``told`` with what a run found; ``held`` stays None for what no file was read for, such as a resource limit."""
+    return told._replace(read_back=limit.read_back, held=None if limit.read_back is None else limit.enforced)
+
+
 def besides(plan: Plan) -> tuple[str, ...]:
     """The properties that realise no wish: those of every unit of ours."""
     return tuple(property_text(step) for step in plan.steps if step.op == "property" and not step.realises)
@@ -68,6 +74,12 @@ def property_text(step: Step) -> str:
     """``MemoryMax = 67108864 (t)``: name, value and D-Bus type."""
     name, signature, *words = map(str, step.args)
     return f"{name} = {' '.join(words)} ({signature})"
+
+
+def name_and_value(text: str) -> tuple[str, str]:
+    """The name and the value in a :func:`property_text`."""
+    name, _, rest = text.partition(" = ")
+    return name, rest.rpartition(" (")[0]
 
 
 def directories(plan: Plan) -> tuple[str, ...]:

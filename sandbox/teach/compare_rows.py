@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 from ..units import show_size
 from .axis import words
-from .compare import Belief, Column, Comparison, Told
+from .compare import Belief, Column, Comparison, Snapshot, Told
+from .compare_plan import name_and_value
 
 Kind = str
 """``same``, ``different``, ``unmet``, or nothing where that is no question."""
-TOLD, BESIDES, BELIEFS, LAUNCH = ("What is told, and what the kernel holds", "What else the unit is told",
-                                  "What each manager believes", "How long a launch takes")
+TOLD, PLANNED = "What is told, and what the kernel holds", "What is told, and what the kernel is to hold"
+BESIDES, BELIEFS, LAUNCH = "What else the unit is told", "What each manager believes", "How long a launch takes"
 NOTHING = "-"
 """The cell of a driver that the row is not about."""
 SLACK = 1 << 20
@@ -51,9 +54,11 @@ def tables(comparison: Comparison) -> tuple[Table, ...]:
     """All of them; those without rows are left out."""
     columns = comparison.columns
     found = (
-        Table(TOLD, "Each limit as its manager is told, then what the kernel's file holds.",
+        Table(TOLD if comparison.ran else PLANNED, "Each limit as its manager is told, then "
+              + ("what the kernel's file holds." if comparison.ran else
+                 "the kernel's file that is to hold it. Nothing was run, and no file was read."),
               tuple(_wishes(columns, ran=comparison.ran)), has_why=True),
-        Table(BESIDES, "Properties that no flag asked for: systemd's defaults would do otherwise.",
+        Table(BESIDES, "Properties besides the limits. Where systemd's own default is another one, it stands beside.",
               tuple(_besides(columns))),
         Table("What it is isolated from", "Namespaces, files, privileges and system calls: the steps inside, and a "
               "score of what they leave open, 0 to 10.", tuple(_isolation(columns)), has_why=True),
@@ -83,7 +88,7 @@ def _wishes(columns: Sequence[Column], *, ran: bool) -> Iterator[Row]:
         label = f"{first.flag} {next((one.asked for one in told if one and one.asked), '')}".rstrip()
         if seen.setdefault(first.realises, key[1]) != key[1]:
             label += f" ({first.file.rpartition('/')[2]})"
-        mark, why = _verdict(columns, told)
+        mark, why = _verdict(columns, told, ran=ran)
         yield Row(label, tuple(_told(one, ran=ran) for one in told), mark, why)
 
 
@@ -110,14 +115,14 @@ def _told(one: Told | None, *, ran: bool) -> str:
     lines = list(one.words)
     if one.file and (ran or one.by == "property"):
         name = f"{one.file.rpartition('/')[2]} = " if one.by == "property" else ""
-        lines.append(f"kernel: {name}{(one.read_back or 'not read') if ran else one.applied}")
+        lines.append(f"kernel: {name}{one.read_back or 'not read'}" if ran else f"for the kernel: {name}{one.applied}")
     return "\n".join(lines)
 
 
-def _verdict(columns: Sequence[Column], told: Sequence[Told | None]) -> tuple[Kind, str]:
+def _verdict(columns: Sequence[Column], told: Sequence[Told | None], *, ran: bool) -> tuple[Kind, str]:
     there = [(column.driver, one) for column, one in zip(columns, told, strict=True) if one is not None]
     met = [(driver, one) for driver, one in there if not one.unmet]
-    reasons = [f"{driver}: it was changed during the run" for driver, one in met if not one.held]
+    reasons = [f"{driver}: it was changed during the run" for driver, one in met if one.held is False]
     reasons += _notes_of(met)
     if any(one.by == "property" for _, one in met):
         reasons += [f"{driver}: file-only, systemd has no property for it" for driver, one in met
@@ -126,6 +131,8 @@ def _verdict(columns: Sequence[Column], told: Sequence[Told | None]) -> tuple[Ki
         reasons.append("no matter of cgroups: sandbox-init sees to it under every driver")
     if len(met) < len(told):
         return ("unmet" if len(met) < len(there) else "different"), "; ".join(reasons)
+    if any(one.file and one.read_back is None for _, one in met if ran):
+        return "", "; ".join(reasons)
     values = {one.read_back or one.applied if one.file else "" for _, one in met}
     return ("same" if len(values) == 1 else "different"), "; ".join(reasons)
 
@@ -140,19 +147,31 @@ def _notes_of(met: Sequence[tuple[str, Told]]) -> list[str]:
 REASONS = {
     "where the unit goes": ("Slice",),
     "a failed unit is forgotten, and its name is free again": ("CollectMode",),
-    "a stop is not to wait for the default 90 s": ("TimeoutStopUSec",),
+    "how long a stop waits before it kills": ("TimeoutStopUSec",),
     "cgroups of ours may be made below it": ("Delegate",),
-    "the default would stop the whole unit after the kernel's first kill": ("OOMPolicy",),
+    "the unit goes on after the kernel killed a process for memory": ("OOMPolicy",),
     "what is to be counted": ("CPUAccounting", "MemoryAccounting", "TasksAccounting", "IOAccounting"),
 }
-"""Why our units have which properties; what is not among these is for people, or was asked for."""
+"""What properties of our units are for; one that is not among these is for people, or was asked for."""
+SAME = "told to be sure: systemd's default is the same"
 
 
 def _besides(columns: Sequence[Column]) -> Iterator[Row]:
+    """A row for each reason, and a last one for the properties that change nothing."""
+    told = [[(*name_and_value(text), default, text)
+             for text, default in zip_longest(column.besides, column.defaults, fillvalue="")] for column in columns]
     for reason, names in REASONS.items():
-        cells = ["\n".join(text for text in column.besides if text.partition(" = ")[0] in names) for column in columns]
-        if any(cells):
-            yield Row(reason, tuple(cell or NOTHING for cell in cells))
+        yield from _properties(reason, [[f"{text}, default {default}" if default else text
+                                         for name, value, default, text in one if name in names and value != default]
+                                        for one in told])
+    known = {name for names in REASONS.values() for name in names}
+    yield from _properties(SAME, [[text for name, value, default, text in one if name in known and value == default]
+                                  for one in told])
+
+
+def _properties(label: str, cells: Sequence[Sequence[str]]) -> Iterator[Row]:
+    if any(cells):
+        yield Row(label, tuple("\n".join(lines) or NOTHING for lines in cells))
 
 
 def _isolation(columns: Sequence[Column]) -> Iterator[Row]:
@@ -170,11 +189,17 @@ def _reach(columns: Sequence[Column]) -> Iterator[Row]:
         ("systemd", lambda one: _systemd(one.reach.calls, one.reach.properties)),
         ("kernel", lambda one: f"{one.reach.cgroups} mkdir, {one.reach.writes} writes, {one.reach.reads} reads back"),
         ("cgroup", lambda one: one.snapshot.cgroup if one.snapshot else NOTHING),
-        ("its owner, by GetUnitByControlGroup", lambda one: one.snapshot.unit or "nobody" if one.snapshot else NOTHING),
+        ("its unit, by GetUnitByControlGroup", lambda one: _unit(one.snapshot) if one.snapshot else NOTHING),
     )
     for label, cell in rows:
         if label in ("systemd", "kernel") or any(column.snapshot for column in columns):
             yield Row(label, tuple(cell(column) if column.wishes or column.run else NOTHING for column in columns))
+
+
+def _unit(seen: Snapshot) -> str:
+    if not seen.unit or seen.cgroup.rpartition("/")[2] == seen.unit:
+        return seen.unit or "none"
+    return f"none; it is below {seen.unit}, {'which is delegated' if seen.delegated else 'the nearest unit above'}"
 
 
 def _systemd(calls: int, properties: int) -> str:
@@ -186,13 +211,13 @@ def _systemd(calls: int, properties: int) -> str:
 
 # -- the two views
 
-LEVELS = {"cgroup": "", "slice": " of the slice", "machine": " of the machine"}
+LEVELS = {"cgroup": "", "slice": " of the slice", "parent": " of the parent cgroup", "root": " of the root cgroup"}
 FIGURES = ("memory limit", "CPU quota", "task limit", "memory", "tasks")
 
 
 def _moment(columns: Sequence[Column]) -> str:
     asleep = [column.driver for column in columns if column.snapshot and column.snapshot.time is None]
-    text = "At one moment of the run: systemd's property of the unit that owns the cgroup, and the kernel's file."
+    text = "At one moment of the run: systemd's property of the unit that it has for the cgroup, and the kernel's file."
     return f"{text} ({', '.join(asleep)}: of a sleeping command, the run was too short.)" if asleep else text
 
 
@@ -201,34 +226,33 @@ def _beliefs(columns: Sequence[Column]) -> Iterator[Row]:
              for column in columns]
     for level, figure in sorted({key for one in found for key in one}, key=_order):
         beliefs = [one.get((level, figure)) for one in found]
-        apart = [column.driver for column, one in zip(columns, beliefs, strict=True) if one and not _agree(one)]
-        yield Row(f"{figure}{LEVELS[level]}", tuple(map(_belief, beliefs)), "different" if apart else "same",
-                  "; ".join(_apart(apart, level, figure)))
+        known = [(column.driver, one) for column, one in zip(columns, beliefs, strict=True)
+                 if one and (one.says or one.unlike)]
+        apart = [(driver, one) for driver, one in known if not _agree(one)]
+        mark = "different" if apart else "same" if known else ""
+        yield Row(f"{figure}{LEVELS[level]}", tuple(map(_belief, beliefs)), mark, "; ".join(_apart(apart)))
 
 
 def _order(key: tuple[str, str]) -> tuple[int, int]:
     return list(LEVELS).index(key[0]), FIGURES.index(key[1])
 
 
-def _apart(drivers: Sequence[str], level: str, figure: str) -> Iterator[str]:
-    """Why the two sides disagree."""
-    if not drivers:
-        return
-    names = ", ".join(drivers)
-    if level != "cgroup":
-        yield "systemd asks /proc, which counts what is in no cgroup as well"
-    elif figure in ("memory", "tasks"):
-        yield f"{names}: systemd counts the whole unit"
-    else:
-        yield f"{names}: systemd was not told"
-        if "delegated" in drivers:
-            yield "it leaves alone what it has delegated"
+def _apart(apart: Sequence[tuple[str, Belief]]) -> Iterator[str]:
+    """Why the two sides disagree, for the drivers under which they do."""
+    reasons: dict[str, list[str]] = {}
+    for driver, one in apart:
+        why = one.unlike or ("the two were read one after the other" if one.figure in ("memory", "tasks") else
+                             "the file does not hold what systemd has")
+        reasons.setdefault(why, []).append(driver)
+    yield from (f"{', '.join(drivers)}: {why}" for why, drivers in reasons.items())
 
 
 def _belief(one: Belief | None) -> str:
     if one is None:
         return NOTHING
-    name = one.file.rpartition("/")[2]
+    directory, _, name = one.file.rpartition("/")
+    # The row names the sandbox's own cgroup, a slice or the root; any other cgroup is named here.
+    name = f"{os.path.basename(directory)}/{name}" if one.level == "parent" else name
     return (f"systemd: {_shown(one.says, one.figure)} ({one.unit or 'no unit'})\n"
             f"kernel: {_shown(one.holds, one.figure)} ({f'sum of */{name}' if '/*/' in one.file else name})")
 

@@ -20,6 +20,9 @@ UNKNOWN = 2**64 - 1
 """systemd's largest number: no limit for a limit, unknown for what is used."""
 SIBLINGS = 12
 """Cgroups beside ours that a tree shows by name."""
+ROOT_SLICE = "-.slice"
+IN_CONTAINER = "/run/systemd/container"
+"""A file that systemd makes where it runs in a container (systemd's CONTAINER_INTERFACE.md)."""
 
 
 class Question(NamedTuple):
@@ -56,8 +59,9 @@ def snapshot(plan: Plan, host: Host, bus: Bus | None, time: float | None) -> Sna
     if not viewer.places:
         return None
     cgroup = viewer.cgroup
-    found = Snapshot(time=time, cgroup=cgroup, unit=viewer.owner(cgroup), beliefs=tuple(viewer.beliefs()),
-                     tree=viewer.tree())
+    unit = viewer.owner(cgroup)
+    found = Snapshot(time=time, cgroup=cgroup, unit=unit, delegated=viewer.is_delegated(unit),
+                     beliefs=tuple(viewer.beliefs()), tree=viewer.tree())
     return found if all(os.path.isdir(place) for place in viewer.places.values()) else None
 
 
@@ -70,6 +74,7 @@ class _Viewer:
     def __init__(self, plan: Plan, host: Host, bus: Bus | None) -> None:
         self._plan, self._host, self._bus = plan, host, bus
         self._owners: dict[str, str] = {}
+        self._delegated: dict[str, bool] = {}
         self.places = {one.controller: place for one in LIMITS if (place := self._place(one.controller))}
 
     @property
@@ -79,12 +84,20 @@ class _Viewer:
         return place.removeprefix(self._tree_of(controller).mount)
 
     def owner(self, cgroup: str) -> str:
-        """The unit that systemd thinks owns a cgroup."""
+        """The unit that systemd finds for a cgroup: its own, or the nearest above; empty when there is none."""
         if self._bus is None:
             return ""
         if cgroup not in self._owners:
             self._owners[cgroup] = self._bus.unit_of(cgroup or "/")
         return self._owners[cgroup]
+
+    def is_delegated(self, unit: str) -> bool:
+        """Whether systemd leaves alone what is below a unit (``Delegate=``)."""
+        if self._bus is None or not unit:
+            return False
+        if unit not in self._delegated:
+            self._delegated[unit] = self._bus.get(unit, _interface(unit), "Delegate") is True
+        return self._delegated[unit]
 
     def beliefs(self) -> Iterator[Belief]:
         """Each figure at each level, as either side has it."""
@@ -94,8 +107,10 @@ class _Viewer:
         for question in COUNTERS:
             if question.controller in self.places:
                 tree, place = self._tree_of(question.controller), self.places[question.controller]
-                yield self._belief("slice", question, _slice(place, tree.mount))
-                yield self._belief("machine", question, tree.mount)
+                level, above = _above(place, tree.mount)
+                if above != tree.mount:
+                    yield self._belief(level, question, above)
+                yield self._belief("root", question, tree.mount)
 
     def tree(self) -> Node:
         """The cgroups from the root down to ours, with those beside it."""
@@ -122,20 +137,41 @@ class _Viewer:
 
     def _belief(self, level: str, question: Question, directory: str) -> Belief:
         tree = self._tree_of(question.controller)
-        unit = self.owner(directory.removeprefix(tree.mount)) if level != "machine" else "-.slice"
+        cgroup = directory.removeprefix(tree.mount)
+        # GetUnitByControlGroup finds no unit for the root, which is the root slice of the system's manager.
+        is_root = level == "root" and self._bus is not None and self._bus.control_group == "/"
+        unit = ROOT_SLICE if is_root else self.owner(cgroup)
         names = question.files[tree.version]
         file, holds = f"{directory}/{names[0]}", _held(directory, names, question.figure)
-        if level == "machine" and not holds:
+        if level == "root" and not holds:
             file = f"{directory}/*/{names[0]}"  # the real root has no such file: the sum of its children
             holds = str(sum(int(small_file(f"{one.path}/{names[0]}") or 0) for one in _children(directory)))
         return Belief(level=level, figure=question.figure, unit=unit, property=question.property,
-                      says=self._says(unit, question), file=file, holds=holds)
+                      says=self._says(unit, question), file=file, holds=holds,
+                      unlike=self._unlike(cgroup, unit, question))
+
+    def _unlike(self, cgroup: str, unit: str, question: Question) -> str:
+        """Why the unit's property need not be what the cgroup's file holds."""
+        if self._bus is None:
+            return ""
+        if not unit:
+            return f"systemd has no unit for {cgroup or '/'}"
+        if unit == ROOT_SLICE and not cgroup:
+            # unit_get_memory_current() and unit_get_tasks_current(): only for the root of the host.
+            return "" if os.path.exists(IN_CONTAINER) else (
+                "systemd asks /proc, which counts what is in no cgroup as well")
+        if os.path.basename(cgroup) == unit:
+            return ""
+        if question in COUNTERS:
+            return f"systemd counts all of {unit}"
+        if self.is_delegated(unit):
+            return f"systemd was not told: it has delegated what is below {unit}"
+        return f"systemd was not told: it has no unit for {cgroup}, the nearest above is {unit}"
 
     def _says(self, unit: str, question: Question) -> str:
         if self._bus is None or not unit:
             return ""
-        kind = unit.rpartition(".")[2].capitalize()
-        value = self._bus.get(unit, kind, question.property)
+        value = self._bus.get(unit, _interface(unit), question.property)
         if not isinstance(value, int):
             return ""
         if value == UNKNOWN:
@@ -156,11 +192,11 @@ class _Viewer:
                     ours=ours, children=tuple(self._node(tree, path, target) for path in sorted(shown)))
 
     def _whose(self, cgroup: str, directory: str, target: str) -> str:
-        if not cgroup or self.owner(cgroup) == os.path.basename(cgroup):
+        if self._bus is not None and (not cgroup or self.owner(cgroup) == os.path.basename(cgroup)):
             return "systemd"
         if f"{directory}/".startswith(f"{target}/") or f"sandbox-{self._plan.name}" in cgroup:
             return self._plan.driver
-        return "foreign"
+        return "foreign" if self._bus is not None else ""
 
 
 _PROBE_V1 = {"memory": "limit_in_bytes", "cpu": "cfs_quota_us", "pids": "max"}
@@ -177,12 +213,18 @@ def _held(directory: str, names: tuple[str, ...], figure: str) -> str:
     return INFINITY if words[0] == "max" or (words[0].isdigit() and int(words[0]) >= V1_UNLIMITED) else words[0]
 
 
-def _slice(directory: str, mount: str) -> str:
-    """The nearest slice above a directory, or the root."""
+def _above(directory: str, mount: str) -> tuple[str, str]:
+    """The level and the directory of the nearest slice above a cgroup, or of its parent where there is no slice."""
     parent: str = os.path.dirname(directory)
-    while parent != mount and not parent.endswith(".slice"):
-        parent = os.path.dirname(parent)
-    return parent
+    place = parent
+    while place != mount and not place.endswith(".slice"):
+        place = os.path.dirname(place)
+    return ("parent", parent) if place == mount else ("slice", place)
+
+
+def _interface(unit: str) -> str:
+    """The D-Bus interface of a unit's own properties: ``Scope`` for ``x.scope``."""
+    return unit.rpartition(".")[2].capitalize()
 
 
 def _children(directory: str) -> list[os.DirEntry[str]]:

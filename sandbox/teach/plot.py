@@ -32,12 +32,16 @@ _MARKERS = {"cgroupfs": "M0-4.5a4.5 4.5 0 1 0 .01 0z", "systemd": "M-4-4h8v8h-8z
 
 
 class Series(NamedTuple):
-    """A line. Its points are (seconds, value), in the order of time; ``step`` holds a value until the next one."""
+    """A line. Its points are (seconds, value), in the order of time; ``step`` holds a value until the next one.
+
+    :param told: the figure for the key, where a better source has it than the points, which are samples.
+    """
 
     label: str
     points: tuple[tuple[float, float], ...]
     kind: str
     step: bool = False
+    told: str = ""
 
 
 class Rule(NamedTuple):
@@ -57,12 +61,16 @@ class Mark(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A stretch of time, drawn as a bar below the data; spans of one label share a lane."""
+    """A stretch of time, drawn as a bar below the data; spans of one label share a lane.
+
+    :param told: the figure for the key, the same for the whole lane; without it, how long the stretches are together.
+    """
 
     label: str
     start: float
     end: float
     kind: str
+    told: str = ""
 
 
 def time_plot(title: str, unit: str, series: Sequence[Series], *, rules: Sequence[Rule] = (),
@@ -285,6 +293,8 @@ def _merged(lane: Sequence[Span], end: float) -> list[tuple[int, int]]:
 
 
 def _spent(lane: Sequence[Span]) -> str:
+    if lane[0].told:
+        return lane[0].told
     total = words(sum(span.end - span.start for span in lane), "seconds")
     return total if len(lane) == 1 else f"{total} in {len(lane)} stretches"
 
@@ -331,7 +341,7 @@ def _phase(name: str, rows: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -
 
 
 def _series_key(one: Series, unit: str) -> str:
-    text = f"at most {words(max(value for _, value in one.points), unit)}" if one.points else "no samples"
+    text = one.told or (f"at most {words(max(value for _, value in one.points), unit)}" if one.points else "no samples")
     return _item(one.label, one.kind, text)
 
 
@@ -356,7 +366,8 @@ def _told(one: Series, rules: Sequence[Rule], unit: str) -> str:
         return f"{one.label}: no samples."
     time, value = max(one.points, key=lambda point: point[1])
     limit = next((rule for rule in rules if rule.value and abs(value / rule.value - 1) < 0.01), None)
-    return (f"{one.label} rises to {words(value, unit)}{f', the limit {limit.label},' if limit else ''} at "
+    start = f"{one.label}: {one.told}. The line" if one.told else one.label
+    return (f"{start} rises to {words(value, unit)}{f', the limit {limit.label},' if limit else ''} at "
             f"{words(time, 'seconds')} and ends with {words(one.points[-1][1], unit)} at "
             f"{words(one.points[-1][0], 'seconds')}.")
 

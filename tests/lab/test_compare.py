@@ -63,6 +63,18 @@ def test_what_systemd_is_told_it_knows(found: dict[str, Any], driver: str) -> No
 def test_what_is_written_behind_its_back_it_does_not(found: dict[str, Any], driver: str) -> None:
     one = belief(found["columns"][driver], "memory limit")
     assert (one["says"], one["holds"]) == ("infinity", "67108864")
+    assert one["unlike"].startswith("systemd was not told")
+
+
+def test_defaults_are_those_of_a_unit_that_is_told_nothing(lab: Lab, found: dict[str, Any]) -> None:
+    column = found["columns"]["delegated"]
+    names = [text.partition(" = ")[0] for text in column["besides"]]
+    defaults = dict(zip(names, column["defaults"], strict=True))
+    compared = {"Slice", "CollectMode", "Delegate", *(name for name in names if name.endswith("Accounting"))}
+    shown = lab.sh(f"systemd-run --scope --quiet --unit=untold systemctl show untold.scope -p {','.join(compared)}")
+    words = {"yes": "1", "no": "0"}
+    real = {name: words.get(value, value) for name, _, value in (line.partition("=") for line in shown.splitlines())}
+    assert {name: defaults[name] for name in compared} == real
 
 
 @pytest.mark.parametrize("driver", ["systemd", "systemd-service", "delegated"])
