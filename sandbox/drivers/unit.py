@@ -54,6 +54,11 @@ def slice_of(spec: Spec, host: Host) -> str:
     return spec.slice or default_slice(user=host.manager.user)
 
 
+def slice_cgroup(name: str, host: Host) -> str:
+    """The cgroup of a slice below the root of each tree."""
+    return f"{host.manager.control_group.rstrip('/')}{slice_path(name)}"
+
+
 def unit_name(spec: Spec, name: str, kind: str) -> str:
     """The unit's name: what was asked for, else ours, with its suffix."""
     stem = spec.unit or PREFIX + name
@@ -62,7 +67,7 @@ def unit_name(spec: Spec, name: str, kind: str) -> str:
 
 def cgroup_of(unit: str, spec: Spec, host: Host) -> str:
     """The unit's cgroup below the root of each tree."""
-    return f"{host.manager.control_group.rstrip('/')}{slice_path(slice_of(spec, host))}/{unit}"
+    return f"{slice_cgroup(slice_of(spec, host), host)}/{unit}"
 
 
 def is_managed(tree: Hierarchy) -> bool:

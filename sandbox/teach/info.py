@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..drivers import unit
 from ..facts import Hierarchy
 from ..host import Host
 
@@ -14,16 +15,16 @@ def text(host: Host, driver_name: str, reason: str) -> str:
     :param driver_name: the driver that is used by default here.
     :param reason: why it is.
     """
-    lines = [f" Cgroup Driver: {driver_name}", f"  Reason: {reason or UNKNOWN}", *_cgroups(host), *_machine(host),
-             *_security(host)]
+    lines = [f" Cgroup Driver: {driver_name}", f"  Reason: {reason or UNKNOWN}", *_cgroups(host, driver_name),
+             *_machine(host), *_security(host)]
     return "\n".join(lines) + "\n"
 
 
-def _cgroups(host: Host) -> list[str]:
+def _cgroups(host: Host, driver_name: str) -> list[str]:
     lines = [f" Cgroup Version: {_version(host)}", f" Cgroup Mode: {host.cgroup_mode}",
              " Controllers:" if host.hierarchies else " Controllers: none"]
-    for tree in host.hierarchies:
-        lines += _tree(tree)
+    for tree, used in zip(host.hierarchies, _used(host, driver_name), strict=True):
+        lines += _tree(tree, used)
     return [*lines, f" Systemd: {_systemd(host)}"]
 
 
@@ -31,20 +32,38 @@ def _version(host: Host) -> str:
     return {"v2": "2", "v1": "1", "hybrid": "1 (and 2 for what no v1 tree has)"}.get(host.cgroup_mode, "none")
 
 
-def _tree(tree: Hierarchy) -> list[str]:
+def _used(host: Host, driver_name: str) -> tuple[Hierarchy, ...]:
+    """The trees with the place where the driver makes cgroups, which is not where we could make them ourselves."""
+    if driver_name == "none":
+        return tuple(tree if tree.parent is None else tree._replace(parent=None, reason="the driver makes no cgroup")
+                     for tree in host.hierarchies)
+    if driver_name == "systemd" or (driver_name == "delegated" and not host.manager.delegated):
+        return unit.placed(host, unit.slice_cgroup(unit.default_slice(user=host.manager.user), host)).hierarchies
+    return host.hierarchies
+
+
+def _tree(tree: Hierarchy, used: Hierarchy) -> list[str]:
+    """One tree.
+
+    :param tree: with the place for cgroups of our own.
+    :param used: with the place where the driver makes them.
+    """
     lines = [f"  {', '.join(tree.controllers) or '(none)'}:", f"   Version: {tree.version}", f"   Mount: {tree.mount}",
              f"   Own Cgroup: {tree.own}"]
-    if tree.parent is None:
-        return [*lines, "   Usable: no", f"   Reason: {tree.reason or UNKNOWN}"]
-    lines += [f"   New Cgroups In: {tree.parent}", f"   Usable: {_usable(tree)}"]
-    return [*lines, f"   Reason: {tree.reason}"] if tree.reason else lines
+    if used.parent is None:
+        lines += ["   Usable: no", f"   Reason: {used.reason or UNKNOWN}"]
+    else:
+        lines += [f"   New Cgroups In: {used.parent}", f"   Usable: {_usable(used, is_systemds=used != tree)}"]
+        lines += [f"   Reason: {used.reason}"] if used.reason else []
+    return [*lines, f"   With --driver cgroupfs: {tree.parent}"] if tree.parent not in (None, used.parent) else lines
 
 
-def _usable(tree: Hierarchy) -> str:
-    missing = [name for name in tree.controllers if name not in tree.usable]
+def _usable(tree: Hierarchy, *, is_systemds: bool) -> str:
+    missing = ", ".join(name for name in tree.controllers if name not in tree.usable)
     if not missing:
         return "yes"
-    return f"{', '.join(tree.usable) or 'none'} (not delegated to {tree.parent}: {', '.join(missing)})"
+    why = "systemd does not give its units" if is_systemds else f"not delegated to {tree.parent}"
+    return f"{', '.join(tree.usable) or 'none'} ({why}: {missing})"
 
 
 def _systemd(host: Host) -> str:

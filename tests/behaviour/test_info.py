@@ -23,6 +23,21 @@ def test_info_names_the_driver_first(sandbox: Program) -> None:
         assert word in text, word
 
 
+def test_new_cgroups_are_where_info_says(sandbox: Program) -> None:
+    places: dict[str, str] = {}
+    mount = ""
+    for line in sandbox.other("info").out.decode().splitlines():
+        key, _, value = line.strip().partition(": ")
+        mount = value if key == "Mount" else mount
+        if key == "New Cgroups In":
+            places[mount] = value.rstrip("/")
+    files = [file for file in sandbox.under("")("--", "true").usage["sources"].values() if "/cgroup/" in file]
+    for file in files:
+        mount = max((one for one in places if file.startswith(f"{one}/")), key=len)
+        assert file.startswith(f"{mount}{places[mount]}/sandbox-"), file
+    assert bool(files) == bool(places)
+
+
 def test_info_as_json(sandbox: Program) -> None:
     host = json.loads(sandbox.other("info", "--json").out)
     assert host["kernel"] == os.uname().release

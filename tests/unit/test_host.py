@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.errors import SpecError
-from sandbox.facts import Disk, Hierarchy
+from sandbox.facts import Disk, Hierarchy, Manager
 from sandbox.host import Host, from_json, to_json
 from sandbox.teach.facts import add
 from sandbox.teach.info import text
@@ -131,7 +131,41 @@ def test_security_modules_are_asked(tmp_path: Path) -> None:
 
 def test_partly_delegated_controllers_are_told() -> None:
     tree = Hierarchy(version=2, controllers=("cpu", "memory"), mount="/m", parent="/u", usable=("memory",))
-    assert "Usable: memory (not delegated to /u: cpu)" in text(Host(kernel="6", hierarchies=(tree,)), "none", "")
+    assert "Usable: memory (not delegated to /u: cpu)" in text(Host(kernel="6", hierarchies=(tree,)), "cgroupfs", "")
+
+
+def places(host: Host, driver: str) -> dict[str, list[str]]:
+    """The lines of each tree that say where cgroups are made, by its mount point."""
+    found: dict[str, list[str]] = {}
+    for line in text(host, driver, "").splitlines():
+        key, _, value = line.strip().partition(": ")
+        if key == "Mount":
+            found[value] = []
+        elif key in ("New Cgroups In", "With --driver cgroupfs", "Usable") and found:
+            found[next(reversed(found))].append(f"{key}: {value}")
+    return found
+
+
+def test_new_cgroups_are_where_the_driver_makes_them() -> None:
+    own = "/system.slice/sandbox-lab.service"
+    trees = (Hierarchy(1, ("memory",), "/m", own, own, usable=("memory",)),
+             Hierarchy(1, ("cpuset",), "/c", "/", "/", usable=("cpuset",)),
+             Hierarchy(2, ("hugetlb", "pids"), "/u", own, "/system.slice", "it has processes", ("hugetlb", "pids")))
+    system = Manager(version=257, controllers=("pids",), problem="")
+    host = Host(kernel="6", hierarchies=trees, systemd_running=True, manager=system)
+    under_systemd = {"/m": ["New Cgroups In: /system.slice", "Usable: yes", f"With --driver cgroupfs: {own}"],
+                     "/c": ["New Cgroups In: /", "Usable: yes"],
+                     "/u": ["New Cgroups In: /system.slice",
+                            "Usable: pids (systemd does not give its units: hugetlb)"]}
+    assert places(host, "systemd") == places(host, "delegated") == under_systemd
+    assert "it has processes" not in text(host, "systemd", "")
+    assert places(host, "cgroupfs") == {tree.mount: [f"New Cgroups In: {tree.parent}", "Usable: yes"] for tree in trees}
+    assert places(host, "none")["/m"] == ["Usable: no", f"With --driver cgroupfs: {own}"]
+    given = host._replace(manager=system._replace(delegated=own))  # then the trees have the place already
+    assert places(given, "delegated")["/m"] == [f"New Cgroups In: {own}", "Usable: yes"]
+    user = Manager(user=True, control_group="/user.slice/user-1.slice/user@1.service", problem="")
+    assert places(host._replace(manager=user), "systemd")["/m"][0] == (
+        "New Cgroups In: /user.slice/user-1.slice/user@1.service/app.slice")
 
 
 def test_every_field_is_documented() -> None:
