@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from sandbox.errors import SandboxError, SpecError
+from sandbox.spelling import as_flag, speaking
 from sandbox.stdlib import TYPE_CHECKING, Any
 
 from .messages import complain, emit
@@ -82,6 +83,8 @@ def lab_run(argv: list[str], *, engine: str = "", image: str = "", name: str = "
 def _spec(argv: list[str], wishes: Mapping[str, Any], profile: str | None) -> Spec:
     from sandbox.options import make_spec
 
+    if not argv or not argv[0]:
+        raise SpecError("no command given", hint="sandbox run [flags] -- COMMAND [ARG...]")
     return make_spec(argv, **with_defaults(wishes, profile))
 
 
@@ -103,7 +106,8 @@ def with_defaults(wishes: Mapping[str, Any], profile: str | None = None) -> dict
 def exit_code(work: Callable[[], object]) -> int:
     """What ``work`` returns, or the exit code for its error, which is printed. Errors of ours have no traceback."""
     try:
-        code = work()
+        with speaking(as_flag):
+            code = work()
         return code if isinstance(code, int) else 0
     except SandboxError as error:
         complain(error.message, error.hint, one_line=isinstance(error, SpecError))

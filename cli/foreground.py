@@ -6,7 +6,8 @@ import os
 import select
 import time
 
-from sandbox.spec import Spec, flag_of
+from sandbox.spec import Spec
+from sandbox.spelling import flag_of
 from sandbox.stdlib import TYPE_CHECKING, signal
 
 from .messages import escaped, escaped_lines, say

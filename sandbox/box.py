@@ -12,7 +12,8 @@ from .execute import Executor
 from .host import Host
 from .isolation.filesystem import wanted_places
 from .launch import Stdio
-from .spec import Spec, flag_of
+from .spec import Spec
+from .spelling import spelled
 from .stdlib import TYPE_CHECKING, Lock, lru_cache, suppress
 from .steps import Plan, Unmet
 
@@ -233,9 +234,9 @@ def _collect_once(host: Host) -> None:
 
 def _refusal(plan: Plan) -> Unsupported:
     first, *rest = plan.unmet
-    more = f" (and {len(rest)} more: {', '.join(sorted({flag_of(one.realises) for one in rest}))})" if rest else ""
-    return Unsupported(f"{flag_of(first.realises)} cannot be enforced here: {first.reason}{more}",
-                       hint=first.remedy or "run with --best-effort")
+    more = f" (and {len(rest)} more: {', '.join(sorted({spelled(one.realises) for one in rest}))})" if rest else ""
+    return Unsupported(f"{spelled(first.realises)} cannot be enforced here: {first.reason}{more}",
+                       hint=first.remedy or f"run with {spelled('best_effort', True)}")
 
 
 def abandon(executor: Executor) -> StepError | None:

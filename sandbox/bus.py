@@ -19,6 +19,7 @@ from .dbus_value import Property, object_path, packed, process, unpack
 from .errors import BusError
 from .host import systemd_runs
 from .link import DBUS, MANAGER, ROOT, SYSTEMD, Link, Refused
+from .spelling import spelled
 from .stdlib import TYPE_CHECKING, Any, RLock, suppress
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Bus:
                                    hint="see `systemctl list-jobs` and `journalctl -b _PID=1`") from None
                 except Refused as error:
                     hint = {READ_ONLY: f"systemd {self.version} does not know it, or does not let it be set here",
-                            **dict.fromkeys(DENIED, "run as root, or with --systemd-user")}.get(error.args[0], "")
+                            **dict.fromkeys(DENIED, _as_whom())}.get(error.args[0], "")
                     raise BusError(f"systemd refused to {what}: {error}", hint=hint) from None
 
     @property
@@ -270,13 +271,18 @@ def _runtime(user: bool) -> str:
     return f"{home}/systemd"
 
 
+def _as_whom() -> str:
+    return f"run as root, or with {spelled('systemd_user', True)}"
+
+
 def _unreachable(user: bool, failures: dict[str, OSError]) -> BusError:
     tried = "; ".join(f"{address}: {error.strerror or error}" for address, error in failures.items())
     if not systemd_runs():
-        return BusError("systemd does not run here", hint="use --driver cgroupfs, or try it in `sandbox lab shell`")
+        return BusError("systemd does not run here",
+                        hint=f"use {spelled('driver', 'cgroupfs')}, or try it in `sandbox lab shell`")
     if not user:
-        return BusError(f"systemd cannot be reached: {tried}", hint="run as root, or with --systemd-user"
-                        if os.geteuid() else f"see who is connected: ss -xp | grep -e {_runtime(user)}/private -e bus")
+        return BusError(f"systemd cannot be reached: {tried}", hint=_as_whom() if os.geteuid() else
+                        f"see who is connected: ss -xp | grep -e {_runtime(user)}/private -e bus")
     uid, missing = os.geteuid(), "" if os.environ.get("XDG_RUNTIME_DIR") else "XDG_RUNTIME_DIR is not set, and "
     return BusError(f"{missing}no systemd manager of user {uid} can be reached: {tried}",
                     hint=f"log in, or have root do `loginctl enable-linger {uid}`"

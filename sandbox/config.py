@@ -21,6 +21,7 @@ import os
 from .errors import SpecError
 from .options import find, suggest
 from .spec import Limits
+from .spelling import as_toml, speaking
 from .stdlib import TYPE_CHECKING, Any, field_names
 
 if TYPE_CHECKING:
@@ -133,8 +134,8 @@ def _pairs(where: str, table: Mapping[str, object]) -> Iterator[tuple[str, objec
             raise SpecError(f"{where} {key} is given twice", field="config", hint=f"keep {option.flag[2:]}")
         seen.add(option.name)
         try:
-            option.read(value)
+            with speaking(as_toml):
+                option.read(value)
         except SpecError as error:
-            raise SpecError(f"{where} {error.message.removeprefix('--')}", field="config",
-                            hint=error.hint.replace(option.flag + " ", f"{key} = ")) from None
+            raise SpecError(f"{where} {error.message}", field="config", hint=error.hint) from None
         yield option.name, value

@@ -15,7 +15,8 @@
     ├── LimitExceeded                only from Report.check()
     └── CleanupError                 something was left behind
 
-A limit that was hit is an outcome, not an exception.
+A limit that was hit is an outcome, not an exception. A message names an option by the keyword of :func:`sandbox.run`;
+in the program, by the flag (:mod:`sandbox.spelling`).
 """
 
 from __future__ import annotations

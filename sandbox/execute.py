@@ -18,7 +18,7 @@ from .errors import CgroupError, StepError
 from .init import wire
 from .isolation import seccomp
 from .launch import Guard, Record, Stdio
-from .spec import flag_of
+from .spelling import spelled
 from .stdlib import TYPE_CHECKING, Any, partial
 from .steps import CHILDREN, Done, Phase, Plan, Step, Unmet, Where
 from .verify import check, check_protection
@@ -99,8 +99,9 @@ class Executor:
         except StepError as error:
             error.number = number
             if not (self._best_effort and step.realises):
-                if step.realises and not error.message.startswith("--"):
-                    error.message = f"{flag_of(step.realises)}: {error.message}"
+                option = spelled(step.realises)
+                if step.realises and not error.message.startswith(option):
+                    error.message = f"{option}: {error.message}"
                 raise
             if step.op != "read_back" or all(one.realises != step.realises for one in self.unmet):
                 self.unmet.append(Unmet(realises=step.realises, reason=error.message, remedy=error.hint))
@@ -221,7 +222,7 @@ class Executor:
             raise
         if kind != "domain":
             raise CgroupError(f"{directory} has cgroup.type '{kind}', not 'domain'",
-                              hint="use a --cgroup-parent that is not threaded")
+                              hint=f"use a {spelled('cgroup_parent')} that is not threaded")
 
     def _inherit(self, step: Step) -> None:
         """Copy a cpuset file from the parent cgroup."""
@@ -303,8 +304,8 @@ class Executor:
 
         problem = label.inactive(step)
         if problem is not None and self._best_effort:
-            self.unmet.append(Unmet(realises=step.realises, reason=problem.message.removeprefix(label.OPTION),
-                                    remedy=problem.hint))
+            self.unmet.append(Unmet(realises=step.realises, remedy=problem.hint,
+                                    reason=f"{label.wish(step)}: {label.reason(step, problem)}"))
             return None
         if problem is None and not self._best_effort:
             problem = label.toothless(step)

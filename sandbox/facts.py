@@ -110,7 +110,7 @@ class Manager(NamedTuple):
         when there is none.
     :param properties: what the texts of ``--property`` mean, each as name, D-Bus type and words.
     :param problem: why it cannot be asked; empty when it can.
-    :param remedy: what to do about that.
+    :param remedy: what to do about that; empty when there is no systemd to do anything about.
     """
 
     version: int = 0
@@ -120,7 +120,7 @@ class Manager(NamedTuple):
     delegated: str = ""
     properties: tuple[Property, ...] = ()
     problem: str = "systemd is not running"
-    remedy: str = "use --driver cgroupfs"
+    remedy: str = ""
 
 
 class Node(NamedTuple):

@@ -1,6 +1,6 @@
 """The error messages for steps that sandbox-init could not carry out.
 
-A message names the flag that the step is for, what failed, and the kernel's error. Its hint says what to do.
+A message names the option that the step is for, what failed, and the kernel's error. Its hint says what to do.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from errno import (
 
 from .errors import MountError, NamespaceError, StepError
 from .launch import Record
-from .spec import flag_of
+from .spelling import spelled
 from .steps import Plan, Step
 
 MOUNTS = ("private", "tree", "overlay", "node", "root", "place", "mount", "mkdir_in", "mknod_in", "symlink_in", "mask",
@@ -69,23 +69,26 @@ WHAT = {
     "systemctl": "cannot stop the unit by systemctl",
 }
 """What failed, by op; the numbers in braces stand for the arguments of the step."""
+OPTIONS = {"overlay": (True,), "pids_limit": (), "cpuset_cpus": (), "cpuset_mems": (), "seccomp_log": (), "cwd": (),
+           "security_opt": ("seccomp=FILE",), "ulimit": ("nofile=N",)}
+"""Options that hints name in braces, with the values that are shown there."""
+PROCESSES = "a limit of processes is reached: {pids_limit}, that of a cgroup above, or `ulimit -u`"
 PLACES = {
     ELOOP: "a link is in the way of what is made anew inside, or leads out of it",
-    EROFS: "the root is read-only and has no such place: choose one that is there, or one in /tmp, or add --overlay",
+    EROFS: "the root is read-only and has no such place: choose one that is there, or one in /tmp, or add {overlay}",
     ENOENT: "the path, or a directory above it, does not exist; it may have been removed since the start",
     EEXIST: "a file or a link is at that place: choose another one",
     ENOSYS: "Linux 5.12 or newer is needed, or a filter around this process refuses new mounts",
     EINVAL: "this kernel does not support it for this file system: Linux 5.12 or newer is needed",
     ENODEV: "this kernel has no such file system: see /proc/filesystems",
 }
-PROCESSES = "a limit of processes is reached: --pids-limit, that of a cgroup above, or `ulimit -u`"
 SPACES = {
     ENOSPC: "a limit in /proc/sys/user/max_*_namespaces is reached",
     EUSERS: "namespaces are nested too deeply here: 32 levels are the most",
     EAGAIN: PROCESSES,
     EINVAL: "this kernel has not all of these namespaces: see `sandbox info`",
     ENOSYS: "the kernel is older than Linux 5.7, or a filter around this process refuses new namespaces, as docker's "
-            "does: there, --security-opt seccomp=unconfined",
+            "does: there, docker run --security-opt seccomp=unconfined",
     EPERM: "namespaces are forbidden here: see /proc/sys/kernel/*userns* and /proc/sys/user/max_*_namespaces, and in a "
            "container its filter",
 }
@@ -93,7 +96,7 @@ CGROUPS = {
     EBUSY: "the cgroup has children with controllers: another program may have made them",
     ENODEV: "the cgroup was removed meanwhile, by another program",
     EAGAIN: PROCESSES,
-    ENOSPC: "the cgroup has no CPU or no memory node: give --cpuset-cpus and --cpuset-mems",
+    ENOSPC: "the cgroup has no CPU or no memory node: give {cpuset_cpus} and {cpuset_mems}",
     EINVAL: "a real-time process cannot join it, or the cgroup is not of type domain",
 }
 HINTS: dict[str, dict[int, str]] = {
@@ -104,9 +107,9 @@ HINTS: dict[str, dict[int, str]] = {
     "overlay": {EINVAL: "the kernel puts an overlay on an overlay once, not twice, and writes none to some file "
                         "systems: see dmesg | grep overlayfs, and findmnt -T for each directory"},
     "landlock": {E2BIG: "sandboxes are nested too deeply: Landlock has 16 layers"},
-    "seccomp": {EBUSY: "something around this sandbox listens to a filter already: leave --seccomp-log out",
-                EINVAL: "this kernel does not accept the filter: give a simpler one with --security-opt seccomp=FILE"},
-    "chdir": dict.fromkeys((ENOENT, EACCES, EPERM, ELOOP), "give a --workdir that exists and may be entered"),
+    "seccomp": {EBUSY: "something around this sandbox listens to a filter already: leave {seccomp_log} out",
+                EINVAL: "this kernel does not accept the filter: give a simpler one with {security_opt}"},
+    "chdir": dict.fromkeys((ENOENT, EACCES, EPERM, ELOOP), "give a {cwd} that exists and may be entered"),
     "nice": dict.fromkeys((EACCES, EPERM), "it needs CAP_SYS_NICE, or a higher RLIMIT_NICE"),
     "ionice": dict.fromkeys((EACCES, EPERM), "it needs CAP_SYS_NICE or CAP_SYS_ADMIN"),
     "oom_score_adj": dict.fromkeys((EACCES, EPERM), "a score below the caller's minimum needs CAP_SYS_RESOURCE"),
@@ -120,7 +123,7 @@ HINTS: dict[str, dict[int, str]] = {
 ANY = {
     ENOSYS: "this kernel has no such system call, or a filter around this process refuses it",
     ENOMEM: "the machine or a cgroup above is out of memory, or the memory limit is too small to start the command",
-    EMFILE: "too many files are open for the limit of them: give a higher --ulimit nofile, or see `ulimit -n`",
+    EMFILE: "too many files are open for the limit of them: give a higher {ulimit}, or see `ulimit -n`",
     EAGAIN: PROCESSES,
     EROFS: "the file system is read-only here",
     EINVAL: "this kernel does not support it: see `sandbox info`",
@@ -147,23 +150,24 @@ def step_failure(plan: Plan, record: Record) -> StepError:
         return failure(step, number, errno, record.words[3:])
     kind = MountError if step.op in MOUNTS else NamespaceError if step.op in NAMESPACES else StepError
     if step.op == "new_id_map" and (said := " ".join(record.words[3:])):
-        return kind(f"--user: {said}", errno=errno, number=number,
+        return kind(f"{spelled('user')}: {said}", errno=errno, number=number,
                     hint="newuidmap may map what subuid(5) says, and nothing under no_new_privs")
     if step.op == "in_cgroup" and errno == EXDEV:
         return StepError(f"the command would not have been in {step.args[0]}", number=number,
                          hint="somebody moved it, or systemd made the unit elsewhere; see systemd-cgls")
     if step.op == "claim" and errno == EEXIST:
-        return kind(f"--name {plan.name}: a sandbox of that name is running", errno=errno, number=number,
-                    hint="choose another --name")
+        return kind(f"{spelled('name', plan.name)}: a sandbox of that name is running", errno=errno, number=number,
+                    hint=f"choose another {spelled('name')}")
     what, hint = _rlimit(step, errno) if step.op == "rlimit" else (WHAT[step.op].format(*step.args), "")
-    flag = flag_of(step.realises) if step.realises else ""
-    return kind(f"{flag}: {what}" if flag else what, errno=errno, number=number, hint=hint or _hint(step, errno))
+    option = spelled(step.realises) if step.realises else ""
+    return kind(f"{option}: {what}" if option else what, errno=errno, number=number, hint=hint or _hint(step, errno))
 
 
 def _hint(step: Step, errno: int) -> str:
     denied = NOT_ROOT if os.geteuid() else NOT_EVEN_ROOT
-    return (HINTS.get(step.op, {}).get(errno) or (denied if errno in (EACCES, EPERM) else ANY.get(errno))
+    hint = (HINTS.get(step.op, {}).get(errno) or (denied if errno in (EACCES, EPERM) else ANY.get(errno))
             or "`sandbox explain` shows the step, dmesg may tell more")
+    return hint.format(**{field: spelled(field, *values) for field, values in OPTIONS.items()})
 
 
 def _rlimit(step: Step, errno: int) -> tuple[str, str]:

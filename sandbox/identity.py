@@ -6,6 +6,7 @@ import os
 
 from .errors import SpecError
 from .records import User
+from .spelling import spelled
 from .stdlib import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,18 +32,22 @@ def lookup(text: str) -> User:
     """
     name, colon, group = text.partition(":")
     if not name or (colon and not group):
-        raise SpecError(f"--user: {text!r} is not USER[:GROUP]", field="user", hint="for example --user nobody")
+        raise _refusal(f"{text!r} is not USER[:GROUP]", f"for example {spelled('user', 'nobody')}")
     entry = _passwd(name)
     if entry is None:
         if not group:
-            raise SpecError(f"--user: user {name} has no entry in the user database", field="user",
-                            hint=f"name the group too: --user {name}:{name}")
+            raise _refusal(f"user {name} has no entry in the user database",
+                              f"name the group too: {spelled('user', f'{name}:{name}')}")
         gid = _group(group)
         return User(uid=int(name), gid=gid, groups=(gid,))
     login, uid, own, home = entry
     gid = _group(group) if group else own
     groups = (gid,) if group else tuple(os.getgrouplist(login, own))
     return User(uid=uid, gid=gid, groups=groups, name=login, home=home or "/")
+
+
+def _refusal(problem: str, hint: str) -> SpecError:
+    return SpecError(f"{spelled('user')}: {problem}", field="user", hint=hint)
 
 
 def _passwd(name: str) -> tuple[str, int, int, str] | None:
@@ -55,7 +60,7 @@ def _passwd(name: str) -> tuple[str, int, int, str] | None:
     except (KeyError, ValueError):
         if number is not None:
             return None
-        raise SpecError(f"--user: there is no user {name!r}", field="user", hint="see: getent passwd") from None
+        raise _refusal(f"there is no user {name!r}", "see: getent passwd") from None
     return entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir
 
 
@@ -68,14 +73,14 @@ def _group(name: str) -> int:
     try:
         return grp.getgrnam(name).gr_gid
     except (KeyError, ValueError):
-        raise SpecError(f"--user: there is no group {name!r}", field="user", hint="see: getent group") from None
+        raise _refusal(f"there is no group {name!r}", "see: getent group") from None
 
 
 def _number(text: str) -> int | None:
     if not (text.isascii() and text.isdecimal() and len(text) <= 20):
         return None
     if int(text) > MAX_ID:
-        raise SpecError(f"--user: {text} is above {MAX_ID}", field="user", hint="for example --user 1000:1000")
+        raise _refusal(f"{text} is above {MAX_ID}", f"for example {spelled('user', '1000:1000')}")
     return int(text)
 
 
@@ -98,9 +103,9 @@ def environment(caller: Mapping[str, str], assignments: Iterable[str] = (), file
         result |= {"HOME": user.home} | ({"USER": user.name, "LOGNAME": user.name} if user.name else {})
     for file in files:
         for line, text in _lines(file):
-            result |= _assignment(text, caller, f"--env-file: {file} line {line}")
+            result |= _assignment(text, caller, f"{spelled('env_file')}: {file} line {line}")
     for text in assignments:
-        result |= _assignment(text, caller, "--env")
+        result |= _assignment(text, caller, spelled("env"))
     return tuple(result.items())
 
 
@@ -110,7 +115,7 @@ def _lines(file: str) -> Iterator[tuple[int, str]]:
             content = stream.read().removeprefix(b"\xef\xbb\xbf")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise SpecError(f"--env-file: cannot read {file!r}: {reason}", field="env_file") from error
+        raise SpecError(f"{spelled('env_file')}: cannot read {file!r}: {reason}", field="env_file") from error
     for number, line in enumerate(content.split(b"\n"), 1):
         text = os.fsdecode(line.removesuffix(b"\r").lstrip(b" \t"))
         if text and not text.startswith("#"):

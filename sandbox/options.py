@@ -32,6 +32,7 @@ from .records import (
     Volume,
 )
 from .spec import Limits, Spec
+from .spelling import flag_of, spelled
 from .stdlib import TYPE_CHECKING, Any, NamedTuple, field_names, lru_cache, partial
 from .units import parse_word
 from .units import suggest as suggest
@@ -69,13 +70,12 @@ class Option(NamedTuple):
     """One wish.
 
     :param name: field of :class:`~sandbox.spec.Limits` or :class:`~sandbox.spec.Spec`, and the Python keyword.
-    :param parse: reads the text; the second argument is the flag to blame. None for a switch.
+    :param parse: reads the text; the second argument is the name, for messages. None for a switch.
     :param metavar: what the value looks like, for ``--help``.
     :param help: one line.
     :param group: heading it stands under.
     :param short: spellings besides ``--`` and the name with dashes, e.g. ``-m``.
     :param repeatable: may be given several times; the values make a tuple.
-    :param long: the flag, when it is not made from the name.
     """
 
     name: str
@@ -85,12 +85,11 @@ class Option(NamedTuple):
     group: str
     short: tuple[str, ...] = ()
     repeatable: bool = False
-    long: str = ""
 
     @property
     def flag(self) -> str:
         """``--memory-high``."""
-        return self.long or "--" + self.name.replace("_", "-")
+        return flag_of(self.name)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -98,34 +97,33 @@ class Option(NamedTuple):
         words = [flag[2:].replace("-", "_") for flag in (self.flag, *self.short) if flag.startswith("--")]
         return tuple(dict.fromkeys((self.name, *words)))
 
-    def read(self, value: object, *, flag: str = "") -> Any:
+    def read(self, value: object) -> Any:
         """The field's value from text, or from a Python or TOML value.
 
-        :param flag: how the user spelled it, when that is not :attr:`flag`.
         :raises SpecError: when it will not do.
         """
-        flag = flag or self.flag
         if self.parse is None:
             if not isinstance(value, bool):
-                raise SpecError(f"{flag}: {value!r} is not true or false", field=self.name)
+                raise SpecError(f"{spelled(self.name)}: {value!r} is not true or false", field=self.name,
+                                hint=f"for example {spelled(self.name, True)}")
             return value
         if not self.repeatable:
-            return self.parse(_text(value, flag), flag)
+            return self.parse(_text(value, self.name), self.name)
         if hasattr(value, "items"):
             items: Sequence[object] = [f"{name}={item}" for name, item in value.items()]
         else:
             # The records of sandbox.spec are tuples too, but one value each.
             items = value if isinstance(value, list) or type(value) is tuple else [value]
-        return tuple(self.parse(_text(item, flag), flag) for item in items)
+        return tuple(self.parse(_text(item, self.name), self.name) for item in items)
 
 
-def _text(value: object, flag: str) -> str:
+def _text(value: object, field: str) -> str:
     """A Python value as it would be typed."""
     match value:
         case str() | Percent() | IoPriority():
             return str(value)
         case bool() | None:
-            raise SpecError(f"{flag}: {value!r} is not a value", field=flag[2:].replace("-", "_"))
+            raise SpecError(f"{spelled(field)}: {value!r} is not a value", field=field)
         case int():
             return str(int(value)) if value.bit_length() <= 64 else hex(value)
         case float():
@@ -155,7 +153,7 @@ def _text(value: object, flag: str) -> str:
             size = "" if value.size is None else f",size={value.size}"
             flags = f"{'exec' if value.executable else 'noexec'},{'ro' if value.read_only else 'rw'}"
             return f"{value.target}:mode={value.mode:o}{size},{flags}"
-    raise SpecError(f"{flag}: a {type(value).__name__} is not a value", field=flag[2:].replace("-", "_"))
+    raise SpecError(f"{spelled(field)}: a {type(value).__name__} is not a value", field=field)
 
 
 _memory, _count = units.parse_memory, units.parse_count
@@ -214,7 +212,7 @@ TABLE: tuple[Option, ...] = (
            "from the soft stop to the hard kill (1.5)", "Time"),
     Option("env", parse_word, "NAME[=VALUE]", "set a variable, or copy the caller's", "Command", ("-e",), True),
     Option("env_file", parse_word, "FILE", "lines of NAME=VALUE or NAME", "Command", repeatable=True),
-    Option("cwd", parse_word, "DIR", "working directory", "Command", ("-w",), long="--workdir"),
+    Option("cwd", parse_word, "DIR", "working directory", "Command", ("-w",)),
     Option("user", parse_word, "USER[:GROUP]", "run as this user, by name or number", "Command", ("-u",)),
     Option("tty", None, "", "give the command a terminal of its own", "Command", ("-t",)),
     Option("network", partial(values.parse_choice, words=("none", "host", "veth")), "none|host|veth",
@@ -313,7 +311,7 @@ def settle(wishes: Mapping[str, object]) -> dict[str, Any]:
         option = find(name)
         ready = value is None or (option.name == "user" and isinstance(value, User))
         if option.name in settled:
-            raise SpecError(f"{option.flag} is given twice, also as {name!r}", field=option.name)
+            raise SpecError(f"{spelled(option.name)} is given twice, also as {name!r}", field=option.name)
         settled[option.name] = value if ready else option.read(value)
     if settled.get("cpu_weight") == "idle":
         settled |= {"cpu_weight": None, "cpu_idle": True}

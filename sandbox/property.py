@@ -9,6 +9,7 @@ import re
 
 from .dbus_value import Property, words_of
 from .errors import SpecError
+from .spelling import spelled
 from .stdlib import TYPE_CHECKING, NamedTuple
 from .units import cpu_numbers, parse_bytes, parse_cpu_list, parse_signal, show_bytes, show_cpu_list
 
@@ -57,14 +58,13 @@ def parse(text: str, signatures: Mapping[str, str]) -> Property:
     :param signatures: of each property that the unit has, see :meth:`sandbox.bus.Bus.signatures`.
     :raises SpecError: there is no such property, or the value cannot be made one of its type.
     """
-    spelled, equals, value = text.partition("=")
-    if not equals or not spelled:
-        raise SpecError(f"--property: {text!r} is not NAME=VALUE", field="property",
-                        hint="for example --property MemoryMax=64M")
-    name = _on_bus(spelled)
+    written, equals, value = text.partition("=")
+    if not equals or not written:
+        raise _refusal(f"{text!r} is not NAME=VALUE", f"for example {spelled('property', 'MemoryMax=64M')}")
+    name = _on_bus(written)
     if name not in signatures:
-        raise SpecError(f"--property: systemd has no property {spelled} for such a unit", field="property",
-                        hint="see systemd.resource-control(5), systemd.exec(5) and systemd.kill(5)")
+        raise _refusal(f"systemd has no property {written} for such a unit",
+                       "see systemd.resource-control(5), systemd.exec(5) and systemd.kill(5)")
     signature = signatures[name]
     kind: Kind | None
     if signature == "t" and name.startswith(("Memory", "TasksMax")) and value.endswith("%"):
@@ -74,13 +74,17 @@ def parse(text: str, signatures: Mapping[str, str]) -> Property:
     else:
         kind = _kind(name, signature)
     if kind is None:
-        raise SpecError(f"--property: {spelled} has the D-Bus type {signature}, which cannot be typed in here",
-                        field="property", hint="for example --property MemoryMax=64M (t), or use a drop-in file")
+        raise _refusal(f"{written} has the D-Bus type {signature}, which cannot be typed in here",
+                       f"for example {spelled('property', 'MemoryMax=64M')} (t), or use a drop-in file")
     try:
         return name, signature, kind.read(value)
     except ValueError:
-        raise SpecError(f"--property: {spelled} (D-Bus type {signature}) cannot be {value!r}", field="property",
-                        hint=f"for example --property {spelled}={kind.example}") from None
+        raise _refusal(f"{written} (D-Bus type {signature}) cannot be {value!r}",
+                       f"for example {spelled('property', f'{written}={kind.example}')}") from None
+
+
+def _refusal(problem: str, hint: str) -> SpecError:
+    return SpecError(f"{spelled('property')}: {problem}", field="property", hint=hint)
 
 
 def text(name: str, signature: str, value: object) -> str:
@@ -170,7 +174,7 @@ def _show_span(value: int) -> str:
 
 
 def _read_size(value: str) -> int:
-    return parse_bytes(value, "--property", low=0)
+    return parse_bytes(value, "property", low=0)
 
 
 def _read_thousands(value: str) -> int:
@@ -189,7 +193,7 @@ def _read_switch(value: str) -> bool:
 
 
 def _read_mask(value: str) -> tuple[str, ...]:
-    listed = parse_cpu_list(",".join(value.replace(",", " ").split()), "--property")
+    listed = parse_cpu_list(",".join(value.replace(",", " ").split()), "property")
     bits = sum(1 << number for number in cpu_numbers(listed))
     return tuple(map(str, bits.to_bytes((bits.bit_length() + 7) // 8, "little")))
 
@@ -263,7 +267,7 @@ KINDS = (
     STRINGS,
     Kind(".*", "b", _read_switch, lambda value: "yes" if value else "no", "yes"),
     Kind(".*", "s", str, _show, "text"),
-    Kind(".*Signal", "i", lambda value: parse_signal(value, "--property"), _show, "SIGTERM"),
+    Kind(".*Signal", "i", lambda value: parse_signal(value, "property"), _show, "SIGTERM"),
     Kind("UMask", "u", lambda value: int(value, 8), lambda value: f"{int(str(value)):04o}", "0022"),
     Kind(".*", "u", _number, _show, "100"),
     Kind(".*", "i", int, _show, "10"),

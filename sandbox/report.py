@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .errors import ExecError, LimitExceeded, SandboxError
 from .knobs import PROTECTIONS
-from .spec import Spec, flag_of
+from .spec import Spec
+from .spelling import flag_of
 from .stdlib import TYPE_CHECKING, NamedTuple, StrEnum, dataclass, field, field_names, signal
 from .steps import CHILDREN, Done, Plan, Step, Unmet, masked
 from .units import show_seconds, show_size
@@ -111,7 +112,7 @@ class StepReport(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything about one finished run.
+    """Everything about one finished run. Program and library make the same: it names flags, not keywords.
 
     :param outcome: how it ended.
     :param code: the command's own exit code; None when it was killed by a signal or never ran.
@@ -120,9 +121,9 @@ class Report:
     :param evidence: the counters behind ``why``.
     :param usage: what it used.
     :param limits: what became of each limit.
-    :param unmet: what could not be enforced (only with ``best_effort``).
+    :param unmet: what could not be enforced (only with ``best_effort``), with options named as in errors.
     :param notes: what a reader should know.
-    :param driver: who made the cgroup, and ``driver_reason`` why that one.
+    :param driver: who made the cgroup, and ``driver_reason`` why that one, with options named as in errors.
     :param name: name of the sandbox.
     :param argv: the command.
     :param done: the steps of the launcher that were carried out; not in the JSON, which has all ``steps``.

@@ -23,6 +23,7 @@ from .records import (
     User,
     Volume,
 )
+from .spelling import spelled
 from .stdlib import dataclass, field, signal
 
 MAX_NAME = 100
@@ -200,7 +201,7 @@ class Spec:
 
     def __post_init__(self) -> None:
         if not self.argv or not self.argv[0]:
-            raise SpecError("no command given", field="argv", hint="sandbox run [flags] -- COMMAND [ARG...]")
+            raise SpecError("no command given", field="argv", hint="give a list: [program, argument, ...]")
         for word in self.argv:
             if "\0" in word:
                 raise SpecError(f"the command has a NUL byte in {word!r}", field="argv")
@@ -211,11 +212,12 @@ class Spec:
             check_name(self.name)
         other = {"scope": ".service", "service": ".scope"}.get(self.unit_type)
         if other is None or self.unit.endswith(other):
-            raise SpecError(f"--unit {self.unit}: --unit-type is {self.unit_type}", field="unit",
-                            hint="give the --unit-type that the name says, or leave its suffix off")
+            raise SpecError(f"{spelled('unit', self.unit)}: {spelled('unit_type')} is {self.unit_type}", field="unit",
+                            hint=f"give the {spelled('unit_type')} that the name says, or leave its suffix off")
         if self.oom_score_adj == -1000 and self.limits.memory not in (None, UNLIMITED):
-            raise SpecError("--oom-score-adj -1000: --memory could not end a command that the kernel may not kill",
-                            field="oom_score_adj", hint="use -999, or leave --memory out")
+            raise SpecError(f"{spelled('oom_score_adj', -1000)}: {spelled('memory')} could not end a command that the "
+                            "kernel may not kill", field="oom_score_adj",
+                            hint=f"use -999, or leave {spelled('memory')} out")
         _check_limits(self.limits)
         _check_isolation(self)
 
@@ -228,80 +230,76 @@ def check_name(name: str) -> None:
     """
     letters = name.replace("_", "").replace(".", "").replace("-", "")
     if not (letters.isalnum() and name.isascii() and name[0].isalnum() and len(name) <= MAX_NAME):
-        raise SpecError(f"--name: {name!r} is not a usable name", field="name",
+        raise SpecError(f"{spelled('name')}: {name!r} is not a usable name", field="name",
                         hint="letters, digits, '_', '.' and '-', starting with a letter or digit, at most 100")
     if name in KERNEL_NAMES or name.startswith(KERNEL_PREFIXES):
-        raise SpecError(f"--name: {name!r} is the name of a kernel file in a cgroup", field="name")
+        raise SpecError(f"{spelled('name')}: {name!r} is the name of a kernel file in a cgroup", field="name")
     if name.endswith(UNIT_SUFFIXES):
-        raise SpecError(f"--name: {name!r} would look like a systemd unit", field="name",
+        raise SpecError(f"{spelled('name')}: {name!r} would look like a systemd unit", field="name",
                         hint="leave the suffix off")
 
 
 def _check_limits(limits: Limits) -> None:
     if limits.cpus is not None and limits.cpu_quota is not None:
-        raise SpecError("--cpus and --cpu-quota set the same limit", field="limits.cpus", hint="give one of them")
+        raise SpecError(f"{spelled('cpus')} and {spelled('cpu_quota')} set the same limit", field="limits.cpus",
+                        hint="give one of them")
     if limits.cpu_weight is not None and limits.cpu_shares is not None:
-        raise SpecError("--cpu-weight and --cpu-shares set the same limit", field="limits.cpu_weight",
-                        hint="give one of them")
+        raise SpecError(f"{spelled('cpu_weight')} and {spelled('cpu_shares')} set the same limit",
+                        field="limits.cpu_weight", hint="give one of them")
     if limits.cpu_idle and (limits.cpu_weight is not None or limits.cpu_shares is not None):
-        raise SpecError("--cpu-idle has no weight", field="limits.cpu_idle",
-                        hint="leave --cpu-weight and --cpu-shares out")
+        raise SpecError(f"{spelled('cpu_idle')} has no weight", field="limits.cpu_idle",
+                        hint=f"leave {spelled('cpu_weight')} and {spelled('cpu_shares')} out")
     if limits.memory_swap is not None and limits.swap_max is not None:
-        raise SpecError("--memory-swap and --swap-max set the same limit", field="limits.memory_swap",
-                        hint="give one of them")
+        raise SpecError(f"{spelled('memory_swap')} and {spelled('swap_max')} set the same limit",
+                        field="limits.memory_swap", hint="give one of them")
     if limits.memory_swap is not None and limits.memory is None:
-        raise SpecError("--memory-swap is memory plus swap and needs --memory", field="limits.memory_swap",
-                        hint="use --swap-max to limit swap alone")
+        raise SpecError(f"{spelled('memory_swap')} is memory plus swap and needs {spelled('memory')}",
+                        field="limits.memory_swap", hint=f"use {spelled('swap_max')} to limit swap alone")
     if isinstance(limits.memory_swap, int) and isinstance(limits.memory, int) and limits.memory_swap < limits.memory:
-        raise SpecError(f"--memory-swap {limits.memory_swap} is memory plus swap and below --memory {limits.memory}",
-                        field="limits.memory_swap", hint="use --swap-max to limit swap alone")
+        raise SpecError(f"{spelled('memory_swap', limits.memory_swap)} is memory plus swap and below "
+                        f"{spelled('memory', limits.memory)}", field="limits.memory_swap",
+                        hint=f"use {spelled('swap_max')} to limit swap alone")
     ulimits: dict[str, Ulimit] = {}
     for item in limits.ulimit:
         other = ulimits.setdefault("nofile" if item.name == "ofile" else item.name, item)
         if other[1:] != item[1:]:
-            first, second = (f"--ulimit {one.name}={one.bounds}" for one in (other, item))
+            first, second = (spelled("ulimit", f"{one.name}={one.bounds}") for one in (other, item))
             raise SpecError(f"{first} and {second} are two values for one limit", field="limits.ulimit",
                             hint="give one of them")
     if limits.blkio_weight is not None and limits.io_weight is not None:
-        raise SpecError("--blkio-weight and --io-weight set the same limit", field="limits.io_weight",
-                        hint="give one of them")
+        raise SpecError(f"{spelled('blkio_weight')} and {spelled('io_weight')} set the same limit",
+                        field="limits.io_weight", hint="give one of them")
 
 
 def _check_isolation(spec: Spec) -> None:
     if spec.commit and not spec.overlay:
-        raise SpecError("--commit keeps what --overlay writes", field="commit", hint="add --overlay")
+        raise SpecError(f"{spelled('commit')} keeps what {spelled('overlay')} writes", field="commit",
+                        hint=f"add {spelled('overlay', True)}")
     if spec.overlay and spec.read_only:
-        raise SpecError("--overlay is for writing, and --read-only forbids it", field="overlay",
-                        hint="give one of them")
+        raise SpecError(f"{spelled('overlay')} is for writing, and {spelled('read_only')} forbids it",
+                        field="overlay", hint="give one of them")
     if spec.hostname and (spec.uts == "host" or any(one.kind == "uts" for one in spec.ns)):
-        raise SpecError("--hostname would rename the machine, whose name is shared", field="hostname",
-                        hint="leave --uts host and --ns uts: out")
+        raise SpecError(f"{spelled('hostname')} would rename the machine, whose name is shared",
+                        field="hostname", hint=f"leave {spelled('uts', 'host')} and {spelled('ns', 'uts:')} out")
     for name in ("publish", "net_rate", "net_delay"):
         if getattr(spec, name) and spec.network != "veth":
-            raise SpecError(f"{flag_of(name)} is about a device of its own, and --network is {spec.network}",
-                            field=name, hint="add --network veth")
+            raise SpecError(f"{spelled(name)} is about a device of its own, and {spelled('network')} is "
+                            f"{spec.network}", field=name, hint=f"add {spelled('network', 'veth')}")
     if spec.seccomp_log and "seccomp=unconfined" in spec.security_opt:
-        raise SpecError("--seccomp-log lists what the filter refused, and with seccomp=unconfined there is none",
-                        field="seccomp_log", hint="leave one of them out")
+        raise SpecError(f"{spelled('seccomp_log')} lists what the filter refused, and with seccomp=unconfined "
+                        "there is none", field="seccomp_log", hint="leave one of them out")
     shared = {"net": spec.network != "none", "ipc": spec.ipc == "host", "uts": spec.uts == "host",
               "cgroup": spec.cgroupns == "host"}
     kinds = [one.kind for one in spec.ns]
     for kind in kinds:
         if kinds.count(kind) > 1 or shared.get(kind):
-            raise SpecError(f"--ns {kind}: and another wish are about the same namespace", field="ns",
+            raise SpecError(f"{spelled('ns', f'{kind}:')} and another wish are about the same namespace", field="ns",
                             hint="give one of them")
     taken: dict[str, str] = {}
-    for typed, target in (*((f"--volume {one.source}:{one.target}", one.target) for one in spec.volume),
-                          *((f"--tmpfs {one.target}", one.target) for one in spec.tmpfs),
-                          *((f"--device {one.source}:{one.target}", one.target) for one in spec.device)):
+    for typed, target in (*((spelled("volume", f"{one.source}:{one.target}"), one.target) for one in spec.volume),
+                          *((spelled("tmpfs", one.target), one.target) for one in spec.tmpfs),
+                          *((spelled("device", f"{one.source}:{one.target}"), one.target) for one in spec.device)):
         if target in taken:
             raise SpecError(f"{taken[target]} and {typed} have the same place inside", field="volume",
                             hint="give one of them")
         taken[target] = typed
-
-
-def flag_of(realises: str) -> str:
-    """The flag a Spec field is set by: ``limits.memory_high`` -> ``--memory-high``; empty for the command, which has
-    none."""
-    field = realises.rpartition(".")[2]
-    return {"argv": "", "cwd": "--workdir"}.get(field, "--" + field.replace("_", "-"))

@@ -6,6 +6,7 @@ import os
 import stat
 
 from .errors import StepError
+from .spelling import spelled
 from .stdlib import TYPE_CHECKING, suppress
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def terminal(stdin: int | None) -> str:
     try:
         return os.ttyname(0 if stdin is None else stdin)
     except OSError as error:
-        raise StepError("--tty: stdin of the command is no terminal", errno=error.errno or 0,
+        raise StepError(f"{spelled('tty')}: stdin of the command is no terminal", errno=error.errno or 0,
                         hint="give one to start(), e.g. the second fd of os.openpty()") from error
 
 

@@ -1,7 +1,7 @@
 """Values as people type them: sizes, durations, CPUs, counts, CPU lists and signals, read and printed.
 
-Each ``parse_`` function takes the text and the flag it was given to, and raises :class:`~sandbox.errors.SpecError`
-with the flag, the value and a good example. Only ASCII digits count, nothing is stripped, no number wraps: what the
+Each ``parse_`` function takes the text and the field it is for, and raises :class:`~sandbox.errors.SpecError`
+with the option, the value and a good example. Only ASCII digits count, nothing is stripped, no number wraps: what the
 kernel would read differently from the person who typed it is refused. Arithmetic is exact; no float is involved
 before the range is known.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from .errors import SpecError
 from .records import UNLIMITED, Percent
+from .spelling import spelled
 from .stdlib import TYPE_CHECKING, NamedTuple, signal
 
 if TYPE_CHECKING:
@@ -32,24 +33,27 @@ _MICROSECONDS = {"us": 1, "ms": 10**3, "s": 10**6, "sec": 10**6, "m": 60 * 10**6
                  "h": 3600 * 10**6, "d": 86400 * 10**6}
 
 
-def refuse(text: str, flag: str, why: str, example: str) -> SpecError:
-    """The error for a value that will not do; ``flag`` is named as it was given, e.g. ``--memory``."""
-    field = "" if not flag.startswith("--") else flag[2:].replace("-", "_")
+def refuse(text: str, field: str, why: str, *examples: str) -> SpecError:
+    """The error for a value that will not do.
+
+    :param field: of the Spec, e.g. ``memory``.
+    :param examples: values that will do.
+    """
     shown = repr(text if len(text) <= 80 else text[:77] + "...")
-    return SpecError(f"{flag}: {shown} {why}", field=field, hint=f"for example {flag} {example}")
+    return SpecError(f"{spelled(field)}: {shown} {why}", field=field, hint=f"for example {spelled(field, *examples)}")
 
 
-def parse_word(text: str, flag: str) -> str:
+def parse_word(text: str, field: str) -> str:
     """Any text that is not empty and has no NUL byte.
 
     :raises SpecError: otherwise.
     """
     if not text or "\0" in text:
-        raise SpecError(f"{flag}: {text!r} is empty or has a NUL byte", field=flag[2:].replace("-", "_"))
+        raise SpecError(f"{spelled(field)}: {text!r} is empty or has a NUL byte", field=field)
     return text
 
 
-def parse_bytes(text: str, flag: str, *, low: int = 1, high: int = MAX_INT, example: str = "512m") -> int:
+def parse_bytes(text: str, field: str, *, low: int = 1, high: int = MAX_INT, example: str = "512m") -> int:
     """Bytes from ``64m``, ``64M``, ``64mb``, ``64MiB``, ``1.5g`` or ``1048576``.
 
     Every suffix is base 1024, as go-units' ``RAMInBytes`` (docker) and systemd's ``MemoryMax=`` have it. A fraction of
@@ -66,49 +70,49 @@ def parse_bytes(text: str, flag: str, *, low: int = 1, high: int = MAX_INT, exam
     else:
         number = None
     if number is None:
-        raise refuse(text, flag, "is not a size", example)
+        raise refuse(text, field, "is not a size", example)
     if number.decimals and not power:
-        raise refuse(text, flag, "is not a whole number of bytes", example)
-    return _between(number.times(1024 ** _power(power)), text, flag, low, high, example)
+        raise refuse(text, field, "is not a whole number of bytes", example)
+    return _between(number.times(1024 ** _power(power)), text, field, low, high, example)
 
 
-def parse_memory(text: str, flag: str, *, low: int = 1, minus_one: bool = False, example: str = "512m"
+def parse_memory(text: str, field: str, *, low: int = 1, minus_one: bool = False, example: str = "512m"
                  ) -> int | Percent | str:
     """Bytes, a share of the RAM (``50%``) or :data:`~sandbox.records.UNLIMITED`.
 
-    :param minus_one: docker writes no limit as -1 for this flag.
+    :param minus_one: docker writes no limit as -1 for this option.
     """
     if is_unlimited(text, minus_one=minus_one):
         return UNLIMITED
     number, suffix = _number(text)
     if number is None or suffix != "%":
-        return parse_bytes(text, flag, low=low, example=example)
+        return parse_bytes(text, field, low=low, example=example)
     value = float(text[:-1])
     if not 0 < value <= 100:
-        raise refuse(text, flag, "is not above 0% and at most 100% of the memory", "50%")
+        raise refuse(text, field, "is not above 0% and at most 100% of the memory", "50%")
     return Percent(value)
 
 
-def parse_size(text: str, flag: str, *, low: int = 1, example: str = "10m") -> int | str:
+def parse_size(text: str, field: str, *, low: int = 1, example: str = "10m") -> int | str:
     """Bytes, or :data:`~sandbox.records.UNLIMITED`.
 
     Rates in bytes per second are base 1024 too: ``--device-read-bps`` is docker's flag, and docker's meaning.
     """
-    return UNLIMITED if is_unlimited(text) else parse_bytes(text, flag, low=low, example=example)
+    return UNLIMITED if is_unlimited(text) else parse_bytes(text, field, low=low, example=example)
 
 
-def parse_count(text: str, flag: str, *, low: int = 1, high: int = MAX_INT, example: str = "100") -> int:
+def parse_count(text: str, field: str, *, low: int = 1, high: int = MAX_INT, example: str = "100") -> int:
     """A whole number between ``low`` and ``high``, written in decimal digits.
 
     :raises SpecError: when it is not.
     """
     number, suffix = _number(text)
     if number is None or number.decimals or suffix:
-        raise refuse(text, flag, "is not a whole number", example)
-    return _between(number.digits, text, flag, low, high, example)
+        raise refuse(text, field, "is not a whole number", example)
+    return _between(number.digits, text, field, low, high, example)
 
 
-def parse_signed(text: str, flag: str, *, low: int, high: int, example: str) -> int:
+def parse_signed(text: str, field: str, *, low: int, high: int, example: str) -> int:
     """A whole number between ``low`` and ``high``, which may be negative.
 
     :raises SpecError: when it is not.
@@ -116,28 +120,28 @@ def parse_signed(text: str, flag: str, *, low: int, high: int, example: str) -> 
     sign = -1 if text.startswith("-") else 1
     number, suffix = _number(text.removeprefix("-"))
     if number is None or number.decimals or suffix:
-        raise refuse(text, flag, "is not a whole number", example)
-    return _between(sign * number.digits, text, flag, low, high, example)
+        raise refuse(text, field, "is not a whole number", example)
+    return _between(sign * number.digits, text, field, low, high, example)
 
 
-def parse_limit(text: str, flag: str, *, low: int = 1, high: int = MAX_INT, example: str = "100") -> int | str:
+def parse_limit(text: str, field: str, *, low: int = 1, high: int = MAX_INT, example: str = "100") -> int | str:
     """A whole number, or :data:`~sandbox.records.UNLIMITED` for ``max`` and docker's -1."""
     if is_unlimited(text, minus_one=True):
         return UNLIMITED
-    return parse_count(text, flag, low=low, high=high, example=example)
+    return parse_count(text, field, low=low, high=high, example=example)
 
 
-def parse_iops(text: str, flag: str, *, example: str = "1000") -> int | str:
+def parse_iops(text: str, field: str, *, example: str = "1000") -> int | str:
     """Operations per second: ``1000``, or with systemd's base 1000 suffixes ``1k``, ``2M``, ``1G``, or ``max``."""
     if is_unlimited(text):
         return UNLIMITED
     number, suffix = _number(text)
     if number is None or number.decimals or suffix.lower() not in ("", "k", "m", "g"):
-        raise refuse(text, flag, "is not a number of operations per second", example)
-    return _between(number.times(1000 ** _power(suffix)), text, flag, 1, MAX_INT, example)
+        raise refuse(text, field, "is not a number of operations per second", example)
+    return _between(number.times(1000 ** _power(suffix)), text, field, 1, MAX_INT, example)
 
 
-def parse_cpus(text: str, flag: str) -> float:
+def parse_cpus(text: str, field: str) -> float:
     """CPUs from ``1.5``, ``150%`` (systemd: percent of one CPU) or ``1500m`` (Kubernetes: thousandths).
 
     :raises SpecError: unless it is between 0.001 (the kernel's shortest quota, 1 ms, in its longest period, 1 s) and
@@ -146,28 +150,28 @@ def parse_cpus(text: str, flag: str) -> float:
     number, suffix = _number(text)
     unit = {"": 10**6, "%": 10**4, "m": 10**3}.get(suffix)
     if number is None or unit is None:
-        raise refuse(text, flag, "is not a number of CPUs", "1.5")
+        raise refuse(text, field, "is not a number of CPUs", "1.5")
     micro = number.times(unit)
     if not 1000 <= micro <= (MAX_CPU + 1) * 10**6:
-        raise refuse(text, flag, f"is not between 0.001 and {MAX_CPU + 1} CPUs", "1.5")
+        raise refuse(text, field, f"is not between 0.001 and {MAX_CPU + 1} CPUs", "1.5")
     return micro / 10**6
 
 
-def parse_seconds(text: str, flag: str, *, zero: bool = False, example: str = "60") -> float:
+def parse_seconds(text: str, field: str, *, zero: bool = False, example: str = "60") -> float:
     """Seconds from ``60``, ``1.5``, ``500ms``, ``2min`` or ``1h30m``, to the microsecond.
 
-    :param zero: 0 means something for this flag.
+    :param zero: 0 means something for this option.
     :raises SpecError: unless it is above 0 and at most a thousand million seconds.
     """
     micro = _microseconds(text)
     if micro is None:
-        raise refuse(text, flag, "is not a duration", f"{example}, 500ms or 1h30m")
+        raise refuse(text, field, "is not a duration", example, "500ms", "1h30m")
     if not (micro or zero) or micro > MAX_SECONDS * 10**6:
-        raise refuse(text, flag, f"is not above 0 and at most {MAX_SECONDS} seconds", example)
+        raise refuse(text, field, f"is not above 0 and at most {MAX_SECONDS} seconds", example)
     return micro / 10**6
 
 
-def parse_cpu_list(text: str, flag: str, *, high: int = MAX_CPU) -> str:
+def parse_cpu_list(text: str, field: str, *, high: int = MAX_CPU) -> str:
     """A list as the kernel writes it (``0-2,4``) from one in any order, with repeats and overlaps.
 
     :raises SpecError: when a range is empty, reversed or beyond ``high``.
@@ -176,23 +180,23 @@ def parse_cpu_list(text: str, flag: str, *, high: int = MAX_CPU) -> str:
     for part in text.split(","):
         begin, dash, end = part.partition("-")
         if not (_is_short(begin) and (_is_short(end) if dash else True)):
-            raise refuse(text, flag, "is not a list of numbers and ranges", "0-2,4")
+            raise refuse(text, field, "is not a list of numbers and ranges", "0-2,4")
         first, last = int(begin), int(end or begin)
         if first > last:
-            raise refuse(text, flag, f"has the reversed range {part}", "0-2,4")
+            raise refuse(text, field, f"has the reversed range {part}", "0-2,4")
         if last > high:
-            raise refuse(text, flag, f"goes beyond {high}", "0-2,4")
+            raise refuse(text, field, f"goes beyond {high}", "0-2,4")
         chosen.update(range(first, last + 1))
     return show_cpu_list(chosen)
 
 
-def parse_signal(text: str, flag: str) -> int:
+def parse_signal(text: str, field: str) -> int:
     """A signal's number from ``TERM``, ``SIGTERM``, ``sigterm``, ``15``, ``RTMIN`` or ``RTMIN+3``.
 
     :raises SpecError: when there is no such signal.
     """
     if _is_short(text, _MAX_DIGITS):
-        return _between(int(text), text, flag, 1, int(signal.SIGRTMAX), "TERM")
+        return _between(int(text), text, field, 1, int(signal.SIGRTMAX), "TERM")
     name = text.upper().removeprefix("SIG") if text.isascii() else ""
     base = {"RTMIN": int(signal.SIGRTMIN), "RTMAX": int(signal.SIGRTMAX)}.get(name[:5])
     distance = name[5:] or "+0"
@@ -201,7 +205,7 @@ def parse_signal(text: str, flag: str) -> int:
             return base + int(distance)
     elif name.isalnum() and hasattr(signal, f"SIG{name}"):  # not SIG_IGN and the like
         return int(getattr(signal, f"SIG{name}"))
-    raise refuse(text, flag, "is not a signal", "TERM")
+    raise refuse(text, field, "is not a signal", "TERM")
 
 
 def suggest(word: str, words: Sequence[str]) -> str:
@@ -315,8 +319,8 @@ def _microseconds(text: str) -> int | None:
     return total if before else None
 
 
-def _between(value: int, text: str, flag: str, low: int, high: int, example: str) -> int:
+def _between(value: int, text: str, field: str, low: int, high: int, example: str) -> int:
     if not low <= value <= high:
         bounds = f"is below {low}" if value < low else f"is above {high}"
-        raise refuse(text, flag, bounds, example)
+        raise refuse(text, field, bounds, example)
     return value

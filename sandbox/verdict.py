@@ -6,7 +6,8 @@ import os
 from errno import ENOENT
 
 from .report import Evidence, LabelReport, LimitReport, Outcome, RefusedCall, Report
-from .spec import Spec, flag_of
+from .spec import Spec
+from .spelling import flag_of
 from .stdlib import TYPE_CHECKING, dataclass, signal, signal_name
 from .steps import Done, Limit, Plan, Read, Unmet
 from .usage import Usage, pages_of

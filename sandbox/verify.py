@@ -6,6 +6,7 @@ from .cgroup import files
 from .errors import CgroupError
 from .knobs import KNOBS, PROTECTIONS, hugetlb
 from .records import UNLIMITED
+from .spelling import spelled
 from .stdlib import TYPE_CHECKING, NamedTuple
 from .steps import Limit
 
@@ -50,8 +51,9 @@ def _protect(directory: str, name: str) -> str:
     cgroup = directory.rpartition("/")[2]
     if cgroup.endswith(".slice"):
         systemctl = "systemctl --user" if "/user@" in directory else "as root: systemctl"
-        return f"{systemctl} set-property --runtime {cgroup} {PROTECTIONS[name]}=SIZE; or give a --slice that has one"
-    return f"write a {name} for {cgroup} too, or give a --cgroup-parent that has one, such as /"
+        command = f"{systemctl} set-property --runtime {cgroup} {PROTECTIONS[name]}=SIZE"
+        return f"{command}; or give a {spelled('slice')} that has one"
+    return f"write a {name} for {cgroup} too, or give a {spelled('cgroup_parent')} that has one, such as /"
 
 
 def _text(path: str) -> str:

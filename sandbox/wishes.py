@@ -11,7 +11,8 @@ from .facts import Hierarchy
 from .host import UNIT_CONTROLLERS, Host
 from .knobs import KNOBS, Knob
 from .records import UNLIMITED, Bytes, DeviceRate, Percent
-from .spec import Limits, flag_of
+from .spec import Limits
+from .spelling import spelled
 from .stdlib import TYPE_CHECKING, Any, NamedTuple
 from .steps import Unmet
 from .units import show_bytes, show_cpus
@@ -113,7 +114,7 @@ def _content(wish: Wish) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _typed(wish: Wish) -> str:
-    return f"{flag_of(wish.realises)} {wish.asked}"
+    return spelled(wish.realises, wish.asked)
 
 
 def _candidates(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
@@ -186,7 +187,7 @@ def _memory(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
         if value is not None:
             count, note = _whole_pages(value, host)
             if field == "memory" and isinstance(count, int) and count < SMALLEST_MEMORY:
-                raise SpecError(f"{flag_of(field)} {_shown(value)} is too little to start any command",
+                raise SpecError(f"{spelled(field, _shown(value))} is too little to start any command",
                                 field="limits.memory", hint=f"give {show_bytes(SMALLEST_MEMORY)} or more")
             yield make(host, KNOBS[field], count, field, asked=_shown(value), note=note)
     yield from _swap(limits, host)
@@ -215,14 +216,14 @@ def _swap(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
         return
     if isinstance(swap, int) and swap < 0:
         reason = f"memory plus swap ({asked}) is less than memory ({_shown(memory)})"
-        yield Unmet(realises=f"limits.{field}", reason=reason, remedy="use --swap-max to limit swap alone")
+        yield Unmet(realises=f"limits.{field}", reason=reason, remedy=f"use {spelled('swap_max')} to limit swap alone")
     elif version == 2 or swap == UNLIMITED:
         note = {"memory_swap": f"{asked} is memory plus swap; {_shown(swap)} of it is swap",
                 "memory": "as much swap as memory, docker's default"}.get(field, "")
         yield make(host, knob, swap, field, asked=asked, note=note)
     elif memory is None or memory == UNLIMITED:
         yield Unmet(realises=f"limits.{field}", reason="memory.memsw.limit_in_bytes of cgroup v1 limits memory plus "
-                    "swap and has no limit for swap alone", remedy="give --memory as well")
+                    "swap and has no limit for swap alone", remedy=f"give {spelled('memory')} as well")
     else:
         yield make(host, knob, int(memory) + int(swap), field, asked=asked, note="" if field == "memory_swap" else
                     f"cgroup v1 counts memory plus swap: {_shown(memory)} + {_shown(swap)}")
@@ -297,23 +298,25 @@ def _obstacle(tree: Hierarchy, knob: Knob, host: Host) -> tuple[str, str]:
         other, there = (knob.v2, "boot with systemd.unified_cgroup_hierarchy=1 for cgroup v2") if knob.v2 else (
             knob.v1, "only cgroup v1 has it")
         return (f"{other[0]}: the {controller} controller of cgroup v{tree.version} has no such file",
-                f"{there}, or run with --best-effort")
+                f"{there}, or run with {spelled('best_effort', True)}")
     if tree.parent is None:
-        return f"{files[0]}: {tree.reason}", "give a --cgroup-parent that is there and that you may write to" + (
-            ", or run as root" if host.uid else "")
+        return f"{files[0]}: {tree.reason}", (
+            f"give a {spelled('cgroup_parent')} that is there and that you may write to"
+            + (", or run as root" if host.uid else ""))
     if controller not in tree.usable and tree.parent.endswith((".scope", ".service")):
         known = controller in UNIT_CONTROLLERS
         remedy = DELEGATE + (CPUSET if controller == "cpuset" else "")
         return (f"{files[0]}: systemd does not give the {controller} controller to "
                 + ("units of this user" if host.manager.user and known else "units"),
-                remedy if host.manager.user and known else "use --driver cgroupfs as root")
+                remedy if host.manager.user and known else f"use {spelled('driver', 'cgroupfs')} as root")
     if controller not in tree.usable:
         return (f"{files[0]}: the {controller} controller is not enabled for children of {tree.mount}{tree.parent}",
                 f"echo +{controller} > {tree.mount}{tree.parent.rstrip('/')}/cgroup.subtree_control, or delegate it")
     missing = [file for file in files if tree.files and file not in tree.files]
     if missing:
         since = f" (since Linux {knob.since})" if knob.since and tree.version == 2 else ""
-        return f"{missing[0]}: this kernel's {controller} controller has no such file{since}", "run with --best-effort"
+        return f"{missing[0]}: this kernel's {controller} controller has no such file{since}", (
+            f"run with {spelled('best_effort', True)}")
     return "", ""
 
 

@@ -10,6 +10,7 @@ import os
 from errno import EACCES, EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOSPC, ENOTSUP, EPERM, ERANGE, EROFS
 
 from ..errors import CgroupError
+from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ HINTS = {
     ENODEV: "the kernel has no such disk, or it is a partition",
     EINVAL: "the kernel does not take this value, or a parent cgroup allows less",
     ERANGE: "the kernel does not take this value",
-    EEXIST: "a sandbox of that name is running, or was killed: choose another --name, or try `sandbox gc`",
     EBUSY: "processes are in the cgroup that would have to pass the controller on",
     ENOTSUP: "the parent cgroup is threaded",
 }
@@ -88,6 +88,9 @@ def failure(verb: str, path: str, value: str, error: OSError) -> CgroupError:
     what = f"cannot {verb} {path}" + (f" = {value.strip()}" if value else "")
     number = error.errno or 0
     hint = HINTS.get(number, "another program may use the cgroup at the same time; dmesg may tell more")
+    if number == EEXIST:
+        hint = (f"a sandbox of that name is running, or was killed: choose another {spelled('name')}, or "
+                "try `sandbox gc`")
     if number in (EACCES, EPERM):
         hint = NOT_ROOT if os.geteuid() else NOT_EVEN_ROOT
     if os.path.basename(path) in ("cpuset.cpus", "cpuset.mems") and number in (EACCES, EINVAL, ERANGE, ENOSPC):

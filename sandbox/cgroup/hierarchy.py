@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from ..facts import Hierarchy
+from ..spelling import spelled
 from .names import file_names
 
 CGROUP_MOUNT = "/sys/fs/cgroup"
@@ -23,7 +24,6 @@ BESIDE = ("{own} has processes, so it cannot enable controllers for children; ne
 POPULATED = "has processes, so it cannot enable {missing} for children"
 MAKE_ROOM = ("move its processes into a child first: mkdir {path}/init && "
              "xargs -rn1 < {path}/cgroup.procs > {path}/init/cgroup.procs")
-DELEGATE = "name a cgroup you may write to with --cgroup-parent, or have one delegated to you"
 
 
 class Mount:
@@ -186,17 +186,21 @@ def _wanted(tree: Hierarchy, directory: str, cgroup_parent: str | None) -> tuple
     parts = [part for part in cgroup_parent.split("/") if part]
     parent = "/" + "/".join(parts)
     if any(part in (".", "..") for part in parts) or "\0" in cgroup_parent:
-        return parent, f"--cgroup-parent {cgroup_parent!r}: the path must not have . or .. in it"
+        return parent, f"{spelled('cgroup_parent', cgroup_parent)}: the path must not have . or .. in it"
     path = _join(tree.mount, parent)
     if not os.path.isdir(_join(directory, parent)):
-        return parent, f"--cgroup-parent {parent}: there is no {path}; mkdir it first"
+        return parent, f"{spelled('cgroup_parent', cgroup_parent)}: there is no {path}; mkdir it first"
     return parent, ""
+
+
+def _elsewhere() -> str:
+    return f"name a cgroup you may write to with {spelled('cgroup_parent')}, or have one delegated to you"
 
 
 def _unwritable(tree: Hierarchy, directory: str, path: str) -> str:
     if os.access(_join(directory, path), os.W_OK | os.X_OK, effective_ids=True):
         return ""
-    return f"{_join(tree.mount, path)} is not writable by user {os.geteuid()}; {DELEGATE}"
+    return f"{_join(tree.mount, path)} is not writable by user {os.geteuid()}; {_elsewhere()}"
 
 
 def _unfit(tree: Hierarchy, directory: str, path: str) -> str:
@@ -204,7 +208,7 @@ def _unfit(tree: Hierarchy, directory: str, path: str) -> str:
     place, shown = _join(directory, path), _join(tree.mount, path)
     kind = _first_line(f"{place}/cgroup.type")
     if kind not in ("", "domain"):
-        return f"{shown} is of type {kind!r}, which cannot have children with every controller; {DELEGATE}"
+        return f"{shown} is of type {kind!r}, which cannot have children with every controller; {_elsewhere()}"
     problem = _unwritable(tree, directory, path)
     if problem:
         return problem

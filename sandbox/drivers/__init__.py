@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..errors import DriverUnavailable, SpecError
 from ..host import Host
-from ..spec import Spec, flag_of
+from ..spec import Spec
+from ..spelling import spelled
 from ..stdlib import Protocol, cache
 from ..steps import Plan
 
@@ -43,7 +44,8 @@ def get(name: str) -> Driver:
     :raises SpecError: when there is none.
     """
     if name not in NAMES:
-        raise SpecError(f"--driver: there is no driver {name!r}", field="driver", hint=f"use auto, {', '.join(NAMES)}")
+        raise SpecError(f"{spelled('driver')}: there is no driver {name!r}", field="driver",
+                        hint=f"use auto, {', '.join(NAMES)}")
     module = __import__(f"{__name__}.{name}", fromlist=("driver",))  # importlib's own function costs 2 ms to load
     driver: Driver = module.driver
     return driver
@@ -56,19 +58,25 @@ def choose(spec: Spec, host: Host) -> tuple[Driver, str]:
     :raises DriverUnavailable: the named driver cannot be used here, or not with these flags.
     """
     asked = _asked(spec)
-    name, reason = (spec.driver, "asked for by --driver") if spec.driver != "auto" else _automatic(asked, host)
+    name, reason = _automatic(asked, host) if spec.driver == "auto" else (
+        spec.driver, f"asked for by {spelled('driver')}")
     driver = get(name)
     problems = driver.problems(host)
     if problems:
-        manager = name in ASKING and host.manager.remedy
-        raise DriverUnavailable(f"the {name} driver cannot be used here: {problems[0]}",
-                                hint=manager or "see `sandbox info`, or leave --driver out")
+        raise DriverUnavailable(f"the {name} driver cannot be used here: {problems[0]}", hint=_instead(name, host))
     strange = sorted(asked - PLACES[name])
     if strange:
         able = [other for other in NAMES if strange[0] in PLACES[other] and other != "none"]
-        raise DriverUnavailable(f"{flag_of(strange[0])} means nothing to the {name} driver, which is used because: "
-                                f"{reason}", hint=f"it is for --driver {' or '.join(able)}")
+        raise DriverUnavailable(f"{spelled(strange[0])} means nothing to the {name} driver, which is used because: "
+                                f"{reason}", hint=f"it is for {spelled('driver', *able)}")
     return driver, reason
+
+
+def _instead(name: str, host: Host) -> str:
+    """What to do when the driver ``name`` cannot be used."""
+    if name not in ASKING:
+        return f"see `sandbox info`, or leave {spelled('driver')} out"
+    return host.manager.remedy or f"use {spelled('driver', 'cgroupfs')}"
 
 
 def _asked(spec: Spec) -> frozenset[str]:
@@ -88,7 +96,7 @@ def _automatic(asked: frozenset[str], host: Host) -> tuple[str, str]:
             return "none", f"no cgroup can be made here: {problems[0]}"
         return "cgroupfs", "systemd is not running, so nobody else manages the cgroups"
     if "cgroup_parent" in asked:
-        return "cgroupfs", "--cgroup-parent names a place that systemd does not make"
+        return "cgroupfs", f"{spelled('cgroup_parent')} names a place that systemd does not make"
     if manager.delegated:
         return "delegated", f"systemd has delegated {manager.delegated} to the launcher"
     if manager.problem:

@@ -7,6 +7,7 @@ from ..host import Host
 from ..knobs import WEIGHTS
 from ..reads import reads
 from ..spec import Spec
+from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING
 from ..steps import Limit, Phase, Plan, Read, Step, Unmet, Where
 from ..wishes import Wish, wishes
@@ -50,9 +51,10 @@ class CgroupfsDriver:
 def _without_parent(spec: Spec, host: Host) -> Iterator[Unmet]:
     """The cgroup trees that the report reads counters from, and in which ``--cgroup-parent`` does not exist."""
     if spec.cgroup_parent:
+        option = spelled("cgroup_parent", spec.cgroup_parent)
         for tree in host.hierarchies:
             if tree.parent is None and not {*MEASURED}.isdisjoint(tree.controllers):
-                yield Unmet(realises="cgroup_parent", reason=tree.reason.removeprefix("--cgroup-parent "),
+                yield Unmet(realises="cgroup_parent", reason=tree.reason.removeprefix(f"{option}: "),
                             remedy="it must be in each tree that counts: cpuacct, memory, pids and blkio on cgroup v1")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..host import Host
 from ..spec import Spec
+from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING
 from ..steps import Plan, Step, Unmet
 from ..wishes import wishes
@@ -74,7 +75,7 @@ def _without_unit(spec: Spec, given: str) -> Iterator[Unmet]:
     """
     for field in ("unit", "slice", "property", "systemd_user"):
         if getattr(spec, field):
-            yield Unmet(realises=field, remedy="use --driver systemd",
+            yield Unmet(realises=field, remedy=f"use {spelled('driver', 'systemd')}",
                         reason=f"no unit is made, because systemd has delegated {given} to the launcher")
 
 

@@ -8,6 +8,7 @@ from ..host import Host
 from ..isolation import capabilities, filesystem, landlock, mounts, namespaces, seccomp
 from ..records import IO_CLASSES, Ulimit
 from ..spec import Spec
+from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING
 from ..steps import Arg, Limit, Phase, Plan, Read, Step, Unmet, Where
 
@@ -76,7 +77,7 @@ def limits(spec: Spec, found: Iterable[Step]) -> tuple[tuple[Limit, ...], tuple[
 def needs_cgroup(realises: str, file: str) -> Unmet:
     """What a driver without cgroups says of a limit."""
     return Unmet(realises=realises, reason=f"{file}: the none driver makes no cgroup",
-                 remedy="use the cgroupfs driver as root, or run with --best-effort")
+                 remedy=f"use the cgroupfs driver as root, or run with {spelled('best_effort', True)}")
 
 
 def spawn(spec: Spec, host: Host, *, name: str, watches: Iterable[Step], cgroups: Sequence[str], unit: str = "",

@@ -10,7 +10,8 @@ from __future__ import annotations
 from ..facts import Hierarchy, Property
 from ..host import Host
 from ..knobs import KNOBS
-from ..spec import Spec, flag_of
+from ..spec import Spec
+from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING
 from ..steps import Phase, Step, Unmet, Where
 from .cgroupfs import PREFIX
@@ -104,16 +105,16 @@ def without_effect(wish: Wish, host: Host) -> Unmet:
 
     In a cgroup below the unit, a weight has no sibling to compete with, and a protection is void if the unit has none.
     """
-    version, flag = wish.tree.version, ""
+    version, option = wish.tree.version, ""
     if wish.knob.field == "cgroup_conf":
         fields = [knob.field for knob in KNOBS.values() if version == 2 and wish.file in knob.files(2)]
-        flag = flag_of(f"limits.{fields[0]}") if fields else ""
-    if flag:
+        option = spelled(fields[0]) if fields else ""
+    if option:
         return Unmet(realises=wish.realises, reason=f"{wish.file}: only systemd writes the unit's own files, and in a "
-                     "cgroup below the unit it would have no effect", remedy=f"use {flag}, a property of the unit")
+                     "cgroup below the unit it would have no effect", remedy=f"use {option}, a property of the unit")
     return Unmet(realises=wish.realises, reason=f"{wish.file}: systemd {host.manager.version} has no property for it "
                  f"on cgroup v{version}, and in a cgroup below the unit it would have no effect",
-                 remedy="use --driver cgroupfs as root")
+                 remedy=f"use {spelled('driver', 'cgroupfs')} as root")
 
 
 def common(spec: Spec, host: Host, name: str, *, delegate: bool, accounted: Iterable[str]) -> Iterator[Property]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..errors import SpecError
 from ..spec import Spec
+from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING
 from ..steps import Arg, Phase, Step, Where
 
@@ -31,7 +32,7 @@ ALL = "ALL"
 NOROOT, NO_SETUID_FIXUP, KEEP_CAPS, NO_CAP_AMBIENT_RAISE = 0x1, 0x4, 0x10, 0x40
 
 
-def parse(text: str, flag: str) -> str:
+def parse(text: str, field: str) -> str:
     """``NET_RAW``, ``cap_net_raw`` or ``ALL`` as the kernel's own name.
 
     :raises SpecError: there is no such capability.
@@ -44,7 +45,7 @@ def parse(text: str, flag: str) -> str:
     from ..options import suggest
 
     words = NAMES if name.startswith("CAP_") else [one[4:] for one in NAMES]
-    raise SpecError(f"{flag}: there is no capability {text!r}", field=flag[2:].replace("-", "_"),
+    raise SpecError(f"{spelled(field)}: there is no capability {text!r}", field=field,
                     hint=suggest(name, words) or "see capabilities(7)")
 
 

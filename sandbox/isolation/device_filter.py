@@ -12,6 +12,7 @@ from errno import EPERM
 from struct import pack, unpack_from
 
 from ..errors import CgroupError
+from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -115,12 +116,13 @@ def _bpf(cgroup: str, command: int, attributes: bytes) -> tuple[int, bytes]:
     call = CALL.get(os.uname().machine)
     if call is None:
         raise CgroupError(f"no device filter for {cgroup}: the number of bpf(2) is not known here",
-                          hint="use --driver systemd")
+                          hint=f"use {spelled('driver', 'systemd')}")
     buffer = ctypes.create_string_buffer(attributes.ljust(128, b"\0"))
     library = ctypes.CDLL(None, use_errno=True)
     result = library.syscall(ctypes.c_long(call), ctypes.c_long(command), ctypes.byref(buffer), ctypes.c_long(128))
     if result < 0:
         error = ctypes.get_errno()
         raise CgroupError(f"cannot attach a device filter to {cgroup}, or see one", errno=error,
-                          hint="it takes root of the machine itself" if error == EPERM else "use --driver systemd")
+                          hint="it takes root of the machine itself" if error == EPERM else
+                          f"use {spelled('driver', 'systemd')}")
     return result, buffer.raw

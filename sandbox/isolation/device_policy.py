@@ -14,6 +14,7 @@ from ..errors import SpecError, Unsupported
 from ..facts import Hierarchy, Property
 from ..host import Host
 from ..spec import Spec
+from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING, NamedTuple
 from ..steps import Limit, Phase, Step
 from .nodes import Given, given
@@ -129,8 +130,9 @@ def unkept(spec: Spec, host: Host, why: str) -> Policy:
     """
     for one in given(spec, host):
         if not {"r", "w"} <= {*one.access}:
-            raise Unsupported(f"{one.flag}: nothing would keep its permission {one.access}: {why}",
-                              hint="run it as root with --driver systemd or cgroupfs, or give the device with rwm")
+            raise Unsupported(f"{one.spelled}: nothing would keep its permission {one.access}: {why}",
+                              hint=f"run it as root with {spelled('driver', 'systemd', 'cgroupfs')}, or give the "
+                              "device with rwm")
     policy = _policy(spec, ())
     return policy._replace(notes=(f"--{policy.realises}: {why}: only the permissions of its node say who may use it",))
 
@@ -147,7 +149,7 @@ def _rules(found: tuple[Given, ...], more: str = "") -> tuple[str, ...]:
         number = f"{one.node.kind} {one.node.major}:{one.node.minor}"
         other = rules.setdefault(number, one)
         if {*one.access} - {"m"} != {*other.access} - {"m"}:
-            raise SpecError(f"{one.flag}: it is the device {number}, as is {other.node.path}, which is given with "
+            raise SpecError(f"{one.spelled}: it is the device {number}, as is {other.node.path}, which is given with "
                             f"{other.access}, not {one.access}", field="device",
                             hint="a permission is that of the device, by whatever path: give both the same")
     own = {number: access + more for number, access in ALWAYS.items()}

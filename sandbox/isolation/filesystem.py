@@ -11,6 +11,7 @@ from ..errors import SpecError, Unsupported
 from ..host import Host
 from ..records import Tmpfs
 from ..spec import Spec
+from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING
 from ..steps import Step
 from . import devices, namespaces, paths, volumes
@@ -127,7 +128,8 @@ def _root(spec: Spec, host: Host) -> Tree:
     source = host.absolute(spec.rootfs or "/")
     found = host.place(source)
     if found is not None and found.kind != "directory":
-        raise SpecError(f"--rootfs: {source} is not a directory", field="rootfs", hint="unpack an image there first")
+        raise SpecError(f"{spelled('rootfs')}: {source} is not a directory", field="rootfs",
+                        hint="unpack an image there first")
     read_only = spec.read_only or spec.overlay or not spec.rootfs
     return Tree(source, "/", INERT | (RDONLY if read_only else 0), volumes.shifted(source, spec, host),
                 realises="rootfs" if spec.rootfs else "")
@@ -139,19 +141,20 @@ def _layers(spec: Spec, host: Host) -> Iterator[Tree]:
         return
     lower = _real(host, host.absolute(spec.rootfs or "/"))
     if is_rootless(spec, host) and any(paths.is_below(point, lower) for point, _ in host.mounts):
-        raise Unsupported(f"--overlay: without root, the kernel makes none of {lower}, where other file systems are "
-                          "mounted: what they cover would be uncovered",
-                          hint="run it as root, or give a --rootfs with nothing mounted in it")
+        raise Unsupported(f"{spelled('overlay')}: without root, the kernel makes none of {lower}, where other file "
+                          "systems are mounted: what they cover would be uncovered",
+                          hint=f"run it as root, or give a {spelled('rootfs')} with nothing mounted in it")
     # overlayfs sees one file system only, whatever is mounted on it; but without root it can only be taken whole.
     yield _root(spec, host)._replace(target=f"{SCRATCH}/lower", realises="overlay", shifted=_shifts_layers(spec, host))
     if spec.commit:
         path = host.absolute(spec.commit)
         found = host.place(path)
         if found is not None and found.kind != "directory":
-            raise SpecError(f"--commit: {path} is not a directory", field="commit", hint=f"mkdir {path}")
+            raise SpecError(f"{spelled('commit')}: {path} is not a directory", field="commit", hint=f"mkdir {path}")
         kind = volumes.file_system(path, host)
         if kind in paths.NO_LAYER:
-            raise Unsupported(f"--commit: {path} is on {kind}, to which the kernel writes no layer of an overlay",
+            raise Unsupported(f"{spelled('commit')}: {path} is on {kind}, to which the kernel writes no layer of an "
+                              "overlay",
                               hint="give a directory on another file system; see: findmnt -t ext4,xfs,btrfs,tmpfs")
         # One layer must be able to say what the other says of owners.
         shifted = _shifts_layers(spec, host) and volumes.shifted(path, spec, host)

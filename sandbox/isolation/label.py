@@ -12,6 +12,7 @@ from fcntl import F_GETFL, fcntl
 
 from ..errors import StepError, Unsupported
 from ..report import LabelReport
+from ..spelling import flag_of, spelled
 from ..stdlib import TYPE_CHECKING, dataclass, suppress
 from ..steps import Plan, Step, Unmet
 from .security import LABEL_PARTS
@@ -27,11 +28,9 @@ PERMISSIVE = 1
 """``SELINUX_AVD_FLAGS_PERMISSIVE`` of ``security/selinux/include/security.h``."""
 BINDING_MODES = ("enforce", "kill")
 """Modes of an AppArmor profile in which it forbids what it does not allow."""
-OPTION = "--security-opt "
 STREAMS = ("stdin", "stdout", "stderr")
 KINDS = {stat.S_IFIFO: "fifo_file", stat.S_IFREG: "file", stat.S_IFCHR: "chr_file", stat.S_IFSOCK: "unix_stream_socket"}
 """Classes of SELinux's policy for files that may be streams."""
-BEST_EFFORT = "or run with --best-effort"
 ENTERING = {"process": ("transition",), "process2": ("nnp_transition", "nosuid_transition")}
 """Permissions that a change of the context by an execve needs, by class: our no_new_privs and nosuid mounts need the
 second (``check_nnp_nosuid`` in ``security/selinux/hooks.c``)."""
@@ -41,11 +40,25 @@ EVERY = frozenset(("use", "read", "write", "entrypoint", *(name for names in ENT
 """Every permission that is asked for here."""
 
 
-def flag(step: Step) -> str:
-    """The options that a ``label`` step comes from, as they are typed."""
+def wish(step: Step) -> str:
+    """The values of ``security_opt`` that a ``label`` step comes from."""
     key = "apparmor" if step.args[0] == "apparmor" else "label"
     values = str(step.args[1]).split(" ") if key == "label" else [str(step.args[1])]
-    return f"{OPTION}{' '.join(f'{key}={value}' for value in values)}"
+    return " ".join(f"{key}={value}" for value in values)
+
+
+def _option(step: Step) -> str:
+    """The same as an option, for errors."""
+    return spelled("security_opt", wish(step))
+
+
+def _or_without() -> str:
+    return f"or run with {spelled('best_effort', True)}"
+
+
+def reason(step: Step, problem: Unsupported) -> str:
+    """What an error of :func:`inactive` or :func:`toothless` says, without the option."""
+    return problem.message.removeprefix(f"{_option(step)}: ")
 
 
 def inactive(step: Step) -> Unsupported | None:
@@ -60,7 +73,7 @@ def inactive(step: Step) -> Unsupported | None:
         problem = "" if not good or found == good else f"{file} does not say {good}"
     except OSError as error:
         problem = f"{file}: {error.strerror}"
-    return Unsupported(f"{flag(step)}: {module} is not active here ({problem})", hint="leave it out; the other "
+    return Unsupported(f"{_option(step)}: {module} is not active here ({problem})", hint="leave it out; the other "
                        "protections do not need it") if problem else None
 
 
@@ -73,12 +86,12 @@ def toothless(step: Step) -> Unsupported | None:
         return None
     with open(f"{SELINUX}/enforce") as enforce:
         if enforce.read().strip() == "0":
-            return Unsupported(f"{flag(step)}: SELinux is permissive here: it only logs what the label forbids",
-                               hint=f"setenforce 1, {BEST_EFFORT}")
+            return Unsupported(f"{_option(step)}: SELinux is permissive here: it only logs what the label forbids",
+                               hint=f"setenforce 1, {_or_without()}")
     name = _parts(step).get("type", _current()[2])
     if _is_permissive(name):
-        return Unsupported(f"{flag(step)}: the policy has the type {name} permissive: it only logs what the type is "
-                           "forbidden", hint=f"semanage permissive -d {name}, {BEST_EFFORT}")
+        return Unsupported(f"{_option(step)}: the policy has the type {name} permissive: it only logs what the type is "
+                           "forbidden", hint=f"semanage permissive -d {name}, {_or_without()}")
     return None
 
 
@@ -134,21 +147,21 @@ class Labels:
             if errno in (EPERM, EACCES) and entry.source != entry.wanted:
                 module = "AppArmor" if entry.step.args[0] == "apparmor" else "SELinux"
                 hint = _how_to_allow(entry, root + path) if module == "SELinux" else "dmesg | grep apparmor= tells more"
-                return StepError(f"{flag(entry.step)}: {module} does not let {entry.source} start {path} as "
+                return StepError(f"{_option(entry.step)}: {module} does not let {entry.source} start {path} as "
                                  f"{entry.wanted}", errno=errno, number=number, hint=hint)
         return None
 
     def reports(self) -> tuple[LabelReport, ...]:
         """One for each label that was set."""
         return tuple(LabelReport(
-            module=str(one.step.args[0]), flag=flag(one.step), label=one.got or None, enforced=not one.why_not,
-            note=one.note) for one in self._entries.values())
+            module=str(one.step.args[0]), flag=f"{flag_of('security_opt')} {wish(one.step)}", label=one.got or None,
+            enforced=not one.why_not, note=one.note) for one in self._entries.values())
 
     def unmet(self) -> Iterable[Unmet]:
         """The labels that do not bind."""
         for one in self._entries.values():
             if one.why_not:
-                yield Unmet(realises="security_opt", reason=f"{flag(one.step).removeprefix(OPTION)}: {one.why_not}")
+                yield Unmet(realises="security_opt", reason=f"{wish(one.step)}: {one.why_not}")
 
 
 def _why_not(entry: _Entry) -> str:
@@ -157,7 +170,7 @@ def _why_not(entry: _Entry) -> str:
     if entry.step.args[0] == "apparmor":
         return "" if mode_of(entry.got) in BINDING_MODES else _loose(entry.got)
     problem = toothless(entry.step)
-    return "" if problem is None else problem.message.partition(": ")[2]
+    return "" if problem is None else reason(entry.step, problem)
 
 
 def mode_of(label: str) -> str:
@@ -208,20 +221,21 @@ def failure(step: Step, number: int, errno: int, words: tuple[str, ...]) -> Step
     name = str(step.args[1])
     if step.args[0] == "apparmor":
         if errno == ENOENT:
-            return StepError(f"{flag(step)}: no profile of that name is loaded", number=number,
+            return StepError(f"{_option(step)}: no profile of that name is loaded", number=number,
                              hint="aa-status lists the profiles, apparmor_parser -r FILE loads one")
         if errno == EOPNOTSUPP:
-            return StepError(f"{flag(step)}: {_loose(wanted)}", number=number, hint=f"aa-enforce {name}, {BEST_EFFORT}")
-        return StepError(f"{flag(step)}: AppArmor does not let {source or 'this process'} change to it", errno=errno,
+            return StepError(f"{_option(step)}: {_loose(wanted)}", number=number,
+                             hint=f"aa-enforce {name}, {_or_without()}")
+        return StepError(f"{_option(step)}: AppArmor does not let {source or 'this process'} change to it", errno=errno,
                          number=number, hint="dmesg | grep apparmor= tells more")
     if errno == EINVAL and wanted:
         unknown, hint = _unknown(step)
         problem = unknown or f"the policy allows no context {wanted}"
-        return StepError(f"{flag(step)}: {problem}", number=number, hint=hint)
+        return StepError(f"{_option(step)}: {problem}", number=number, hint=hint)
     if errno == EACCES and source:
-        return StepError(f"{flag(step)}: SELinux does not let {source} choose a context for an execve", errno=errno,
+        return StepError(f"{_option(step)}: SELinux does not let {source} choose a context for an execve", errno=errno,
                          number=number, hint=f"the policy would need: allow {_type(source)} self:process setexec;")
-    return StepError(f"{flag(step)}: the kernel does not take the label", errno=errno, number=number,
+    return StepError(f"{_option(step)}: the kernel does not take the label", errno=errno, number=number,
                      hint="dmesg may tell more")
 
 

@@ -17,6 +17,7 @@ from ..errors import Unsupported
 from ..facts import Lent
 from ..host import Host, small_file
 from ..records import User
+from ..spelling import spelled
 
 Ranges = Sequence[tuple[int, int]]
 Line = tuple[int, int, int]
@@ -86,7 +87,8 @@ def _words(tool: str, lines: Sequence[Line]) -> tuple[str, ...]:
 
 def _check(user: User, host: Host) -> None:
     lent = host.lent
-    wish = f"--user: without root, the command can be {user.uid}:{user.gid} only with ids that are lent to this user"
+    wish = (f"{spelled('user')}: without root, the command can be {user.uid}:{user.gid} only with ids that are "
+            "lent to this user")
     name = lent.user or f"#{host.uid}"
     lacks, remedies = [], []
     if not (lent.newuidmap and lent.newgidmap):

@@ -8,6 +8,7 @@ import sys
 from errno import ENOSYS, EPERM
 
 from ..errors import SpecError, Unsupported
+from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING, cache, contextmanager
 from . import bpf
 from .bpf import ARCHITECTURE, JUMP_ABOVE, JUMP_EQUAL, LOAD, NUMBER, RETURN, Instruction
@@ -61,14 +62,14 @@ def compile_rules(rules: Rules, source: str) -> bytes:
             comparisons = (_Comparison * len(rule.comparisons))(*(_Comparison(*one) for one in rule.comparisons))
             code = library.seccomp_rule_add_array(context, rule.action, number, len(comparisons), comparisons)
             if code:
-                raise SpecError(f"--security-opt seccomp={source}: libseccomp refuses the rule for {rule.name}: "
-                                f"{os.strerror(-code)}", field="security_opt")
+                raise SpecError(f"{spelled('security_opt', f'seccomp={source}')}: libseccomp refuses the rule for "
+                                f"{rule.name}: {os.strerror(-code)}", field="security_opt")
         # A list of what is forbidden says nothing of what is new.
         newest = highest if rules.default & ACTION_MASK == ERRNO else bpf.HIGHEST
         program = bpf.shorten(_prologue(newest) + _export(library, context), native())
     if len(program) > 8 * MAX_INSTRUCTIONS:
-        raise SpecError(f"--security-opt seccomp={source}: makes {len(program) // 8} instructions, the kernel takes "
-                        f"{MAX_INSTRUCTIONS}", field="security_opt")
+        raise SpecError(f"{spelled('security_opt', f'seccomp={source}')}: makes {len(program) // 8} instructions, the "
+                        f"kernel takes {MAX_INSTRUCTIONS}", field="security_opt")
     return program
 
 
@@ -117,7 +118,7 @@ def _prologue(highest: int) -> bytes:
 def _context(library: ctypes.CDLL, default: int) -> Iterator[int]:
     context = library.seccomp_init(default)
     if not context:
-        raise SpecError(f"--security-opt seccomp: libseccomp refuses the default action {default:#x}",
+        raise SpecError(f"{spelled('security_opt')}: libseccomp refuses the default action {default:#x}",
                         field="security_opt")
     try:
         yield context
@@ -142,7 +143,8 @@ def _library() -> ctypes.CDLL:
         library = ctypes.CDLL(LIBRARY)
     except OSError as error:
         raise Unsupported(f"the filter of system calls needs {LIBRARY}, which is not installed",
-                          hint="apt-get install libseccomp2, or --security-opt seccomp=unconfined") from error
+                          hint="apt-get install libseccomp2, or "
+                          f"{spelled('security_opt', 'seccomp=unconfined')}") from error
     library.seccomp_init.argtypes = [ctypes.c_uint32]
     library.seccomp_init.restype = ctypes.c_void_p
     library.seccomp_release.argtypes = [ctypes.c_void_p]

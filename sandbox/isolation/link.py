@@ -13,6 +13,7 @@ from errno import EADDRINUSE, EEXIST, ENODEV
 from typing import TypeVar
 
 from ..errors import StepError
+from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING, Any, partial
 from ..steps import Step
 from .nftables import Table
@@ -105,7 +106,8 @@ class Link:
                        peer={"ifname": peer, "mtu": int(mtu), "net_ns_fd": namespace})
             return _index(route, device)
 
-        self._index = self._in("outside", f"make the device {device}", make, hint="run it again, with another --name")
+        self._index = self._in("outside", f"make the device {device}", make,
+                               hint=f"run it again, with another {spelled('name')}")
 
     def _sysctl(self, step: Step) -> None:
         """Write a setting of the sandbox's own network namespace: /proc/sys/net is that of the thread that looks."""

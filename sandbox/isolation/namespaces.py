@@ -17,6 +17,7 @@ from ..errors import Unsupported
 from ..host import FREE_IDS, Host
 from ..records import User
 from ..spec import Spec
+from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING
 from ..steps import Arg, Phase, Step, Where
 
@@ -57,8 +58,9 @@ def is_rootless(spec: Spec, host: Host) -> bool:
     if is_shifted(spec, host) or (host.uid == 0 and (spec.userns == "host" or not host.userns)):
         return False
     if spec.userns == "host":
-        raise Unsupported("--userns host: without root, every other namespace needs a user namespace",
-                          hint="run it as root, or leave --userns host out")
+        wish = spelled("userns", "host")
+        raise Unsupported(f"{wish}: without root, every other namespace needs a user namespace",
+                          hint=f"run it as root, or leave {wish} out")
     return True
 
 

@@ -13,6 +13,7 @@ from ..errors import Unsupported
 from ..host import Host
 from ..records import NetRate, Publish
 from ..spec import Spec
+from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING, NamedTuple
 from ..steps import Arg, Limit, Phase, Plan, Read, Step, Unmet, Where
 from ..units import parse_bytes, parse_count, refuse
@@ -56,19 +57,19 @@ class Pair(NamedTuple):
 
 # -- flags
 
-def parse_publish(text: str, flag: str) -> Publish:
+def parse_publish(text: str, field: str) -> Publish:
     """docker's ``[IP:]HOST:PORT[/tcp|udp]``; both ports are given.
 
     :raises SpecError: otherwise.
     """
-    example = "8080:80, 127.0.0.1:8080:80 or 5353:53/udp"
+    examples = ("8080:80", "127.0.0.1:8080:80", "5353:53/udp")
     ports, _, protocol = text.partition("/")
     *address, host_port, port = ports.split(":") if ports.count(":") in (1, 2) else ("", "", "", "")
     if not host_port or protocol not in ("", "tcp", "udp") or text.endswith("/"):
-        raise refuse(text, flag, "is not [IP:]HOST:PORT[/tcp|udp]", example)
+        raise refuse(text, field, "is not [IP:]HOST:PORT[/tcp|udp]", *examples)
     if address and not _is_address(address[0]):
-        raise refuse(text, flag, "does not begin with an IPv4 address", example)
-    numbers = [parse_count(one, flag, high=65535, example=example) for one in (host_port, port)]
+        raise refuse(text, field, "does not begin with an IPv4 address", *examples)
+    numbers = [parse_count(one, field, high=65535, example=examples[0]) for one in (host_port, port)]
     chosen = address[0] if address and address[0] != EVERYWHERE else ""
     return Publish(chosen, numbers[0], numbers[1], protocol or "tcp")
 
@@ -86,23 +87,23 @@ def show_publish(port: Publish) -> str:
     return f"{address}{port.host_port}:{port.port}/{port.protocol}"
 
 
-def parse_rate(text: str, flag: str) -> NetRate:
+def parse_rate(text: str, field: str) -> NetRate:
     """tc's rates in bits per second, ``800kbit``, ``10mbit``, ``1.5gbit``, and a burst in bytes: ``10mbit:64k``.
 
     :raises SpecError: when it is not one, or below 8kbit or above what tc takes, or the burst is a minute's worth.
     """
-    example = "10mbit or 10mbit:64k"
+    examples = ("10mbit", "10mbit:64k")
     word, colon, after = text.partition(":")
     import re
 
     match = re.fullmatch(r"(?ai)([0-9]{1,12})(?:\.([0-9]{1,9}))?([kmg]?)bit", word)
     if match is None:
-        raise refuse(text, flag, "is not a rate in bits per second", example)
+        raise refuse(text, field, "is not a rate in bits per second", *examples)
     fraction = match[2] or ""
     rate = int(match[1] + fraction) * SUFFIXES[match[3].lower()] // 10 ** len(fraction)
     if not 8000 <= rate <= MOST_RATE:
-        raise refuse(text, flag, "is not between 8kbit and 34gbit", example)
-    burst = parse_bytes(after, flag, low=1600, high=rate * 60 // 8, example=example) if colon else None
+        raise refuse(text, field, "is not between 8kbit and 34gbit", *examples)
+    burst = parse_bytes(after, field, low=1600, high=rate * 60 // 8, example=examples[1]) if colon else None
     return NetRate(rate, burst)
 
 
@@ -138,7 +139,7 @@ def pair(name: str, host: Host) -> Pair:
                 return Pair(f"sb-{number & 0xFFFFFF:06x}", _dotted(base + 1), _dotted(base + 2))
             if clash >= last:
                 break
-    raise Unsupported(f"--network veth: no addresses are free in {' and '.join(POOLS)}",
+    raise Unsupported(f"{spelled('network', 'veth')}: no addresses are free in {' and '.join(POOLS)}",
                       hint="this machine's own routes are in the way: see ip route")
 
 
@@ -295,7 +296,8 @@ def limits(spec: Spec, host: Host) -> tuple[tuple[Limit, ...], tuple[Unmet, ...]
         what, reason = next(iter(lacks.items()))
         if what != "veth":
             reason = f"{what}: {reason}"
-        return (), (Unmet("network", reason, "leave --network out: the loopback device alone needs nothing"),)
+        remedy = f"leave {spelled('network')} out: the loopback device alone needs nothing"
+        return (), (Unmet("network", reason, remedy),)
     if spec.net_delay is not None:
         rows.append(Limit(realises="net_delay", asked=f"{spec.net_delay:g} s", knob="tc",
                           applied=f"netem delay {round(spec.net_delay * 10**6)}us, each way"))
@@ -309,7 +311,7 @@ def limits(spec: Spec, host: Host) -> tuple[tuple[Limit, ...], tuple[Unmet, ...]
             unmet.append(Unmet(name, f"the kernel has no {qdisc} qdisc: {lacks[qdisc]}", f"modprobe sch_{qdisc}"))
         elif "CAP_NET_ADMIN" in capabilities.wanted(spec):
             unmet.append(Unmet(name, "with CAP_NET_ADMIN the command can take it off its own device",
-                               "leave --cap-add NET_ADMIN out"))
+                               f"leave {spelled('cap_add', 'NET_ADMIN')} out"))
     refused = {one.realises for one in unmet}
     return tuple(row for row in rows if row.realises not in refused), tuple(unmet)
 

@@ -21,6 +21,7 @@ from ..facts import Node
 from ..host import Host
 from ..records import Device
 from ..spec import Spec
+from ..spelling import flag_of, spelled
 from ..stdlib import TYPE_CHECKING, NamedTuple
 from . import devices, namespaces, paths, volumes
 from .mounts import NOEXEC, NOSUID, RDONLY, Tree
@@ -43,13 +44,20 @@ class Given(NamedTuple):
     :param node: the host's.
     :param target: its path inside.
     :param access: of ``rwm``.
-    :param flag: what it was asked with.
+    :param field: of the Spec, ``device`` or ``gpu``.
+    :param source: path that was given as the device; empty for a GPU.
     """
 
     node: Node
     target: str
     access: str
-    flag: str
+    field: str
+    source: str = ""
+
+    @property
+    def spelled(self) -> str:
+        """The option that it was given with, for errors."""
+        return spelled(self.field, *([self.source] if self.source else []))
 
 
 def probe(spec: Spec, root: str = "") -> tuple[Node, ...]:
@@ -97,33 +105,35 @@ def given(spec: Spec, host: Host) -> tuple[Given, ...]:
         gpus = [node for node in host.nodes if is_gpu(node.path)]
         if all(node.path.startswith(DISPLAY) for node in gpus):
             raise Unsupported("no GPU: none of /dev/dri/renderD*, /dev/nvidia*, /dev/kfd exists",
-                              hint="load its driver, or leave --gpu out")
+                              hint=f"load its driver, or leave {spelled('gpu')} out")
         for node in gpus:
-            found.setdefault(node.path, Given(node, node.path, "rw", "--gpu"))
+            found.setdefault(node.path, Given(node, node.path, "rw", "gpu"))
     return tuple(found.values())
 
 
 def _given(device: Device, spec: Spec, host: Host) -> Iterator[Given]:
-    flag = f"--device {device.source}"
+    wish = spelled("device", device.source)
     if device.target in OWN or any(device.target == one or paths.is_below(device.target, one)
                                    for one in OWN_DIRECTORIES):
-        raise SpecError(f"{flag}: {device.target} is there in any case, of the sandbox's own", field="device",
-                        hint=f"leave it out, or choose another place: --device {device.source}:/dev/other")
+        raise SpecError(f"{wish}: {device.target} is there in any case, of the sandbox's own", field="device",
+                        hint="leave it out, or choose another place: "
+                        f"{spelled('device', f'{device.source}:/dev/other')}")
     place = host.place(device.source)
     if place is None or not place.kind:
-        raise SpecError(f"{flag}: there is no {device.source}", field="device", hint="ls -l /dev shows what there is")
+        raise SpecError(f"{wish}: there is no {device.source}", field="device", hint="ls -l /dev shows what there is")
     nodes = [node for node in host.nodes if node.path == device.source
              or paths.is_below(node.path, device.source)]
     if not nodes:
         what = "has no device in it" if place.kind == "directory" else "is no device"
-        raise SpecError(f"{flag}: {device.source} {what}", field="device", hint="use -v to show files inside")
+        raise SpecError(f"{wish}: {device.source} {what}", field="device",
+                        hint=f"use {spelled('volume')} to show files inside")
     for node in nodes:
         target = device.target + node.path[len(device.source.rstrip("/")):] if node.path != device.source \
             else device.target
         if target not in OWN:
             if not paths.is_below(target, "/dev"):
-                volumes.check_target(flag, "file", target, spec, host)
-            yield Given(node, target, device.access, flag)
+                volumes.check_target("device", device.source, "file", target, spec, host)
+            yield Given(node, target, device.access, "device", device.source)
 
 
 def trees(spec: Spec, host: Host) -> Iterator[Tree]:
@@ -135,7 +145,7 @@ def trees(spec: Spec, host: Host) -> Iterator[Tree]:
             kind = stat.S_IFCHR if node.kind == "c" else stat.S_IFBLK
             made = (kind | node.mode, node.major, node.minor, _shifted(node.uid), _shifted(node.gid))
         yield Tree(node.path, one.target, RDONLY | NOSUID | NOEXEC, not made and volumes.shifted(node.path, spec, host),
-                   recursive=False, realises=one.flag.split()[0][2:], node=made)
+                   recursive=False, realises=one.field, node=made)
 
 
 def is_made(one: Given, spec: Spec, host: Host) -> bool:
@@ -159,7 +169,8 @@ def notes(spec: Spec, host: Host) -> Iterator[str]:
         if lacking:
             node = one.node
             remedy = "run it as its owner" if host.uid else f"-u {node.uid}:{node.gid} could, or open its mode"
-            yield (f"{one.flag}: {node.path} has mode {node.mode:04o} and owner {node.uid}:{node.gid}: the command, "
+            flag = f"{flag_of(one.field)} {one.source}".rstrip()
+            yield (f"{flag}: {node.path} has mode {node.mode:04o} and owner {node.uid}:{node.gid}: the command, "
                    f"{user.uid}:{user.gid}, cannot {' or '.join(lacking)} it; {remedy}")
 
 

@@ -18,6 +18,7 @@ from fcntl import ioctl
 
 from ..errors import SpecError, Unsupported
 from ..report import RefusedCall
+from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING, suppress
 from . import bpf
 from .bpf import Instruction
@@ -54,8 +55,8 @@ def asking(program: bytes, source: str) -> bytes:
     code = bpf.parse(program)
     strange = {one.op for one in code} - bpf.KNOWN
     if strange:
-        raise Unsupported(f"--seccomp-log: libseccomp's program has an instruction {min(strange):#x} that is not known",
-                          hint="leave --seccomp-log out")
+        raise Unsupported(f"{spelled('seccomp_log')}: libseccomp's program has an instruction {min(strange):#x} that "
+                          "is not known", hint=f"leave {spelled('seccomp_log')} out")
     _check_sendmsg(code, source)
     return bpf.pack([one._replace(value=USER_NOTIF | one.value & DATA)
                      if one.op == bpf.RETURN and one.value & ACTION == ERRNO else one for one in code])
@@ -69,7 +70,8 @@ def _check_kernel() -> None:
         reason = "this kernel's filters cannot ask, which they learned in Linux 5.0"
     except OSError as error:
         reason = f"{ACTIONS_AVAILABLE}: {error.strerror}"
-    raise Unsupported(f"--seccomp-log: {reason}", hint="leave --seccomp-log out; the calls are refused all the same")
+    raise Unsupported(f"{spelled('seccomp_log')}: {reason}",
+                      hint=f"leave {spelled('seccomp_log')} out; the calls are refused all the same")
 
 
 def _check_sendmsg(code: Sequence[Instruction], source: str) -> None:
@@ -77,8 +79,9 @@ def _check_sendmsg(code: Sequence[Instruction], source: str) -> None:
 
     call = struct.pack("=iIQ6Q", number_of("sendmsg"), native(), 0, CONTROL, 0, NO_SIGNAL, 0, 0, 0)
     if bpf.verdict(code, call) & ACTION not in (ALLOW, LOG):
-        raise SpecError(f"--seccomp-log: the profile {source} does not allow sendmsg, which hands the listener over",
-                        field="seccomp_log", hint="allow sendmsg in it, or leave --seccomp-log out")
+        raise SpecError(f"{spelled('seccomp_log')}: the profile {source} does not allow sendmsg, which hands the "
+                        "listener over", field="seccomp_log",
+                        hint=f"allow sendmsg in it, or leave {spelled('seccomp_log')} out")
 
 
 class Refusals:

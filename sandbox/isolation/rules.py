@@ -11,6 +11,7 @@ import re
 from errno import errorcode
 
 from ..errors import SpecError
+from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class _Object:
 
 
 def _refusal(source: str, problem: str) -> SpecError:
-    return SpecError(f"--security-opt seccomp={source}: {problem}", field="security_opt",
+    return SpecError(f"{spelled('security_opt', f'seccomp={source}')}: {problem}", field="security_opt",
                      hint="the format is that of docker's seccomp profiles")
 
 

@@ -11,6 +11,7 @@ import os
 
 from ..errors import SpecError
 from ..spec import Spec
+from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING, Any, cache, suppress
 from ..steps import Phase, Step, Where
 from . import capabilities, security
@@ -129,7 +130,7 @@ def _read(path: str) -> str:
             text = file.readall().decode()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SpecError(f"--security-opt seccomp={path}: cannot read it: {reason}", field="security_opt",
+        raise SpecError(f"{spelled('security_opt', f'seccomp={path}')}: cannot read it: {reason}", field="security_opt",
                         hint="give a profile in docker's JSON format, or unconfined") from error
     return text
 

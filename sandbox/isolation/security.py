@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import SpecError
 from ..spec import Spec
+from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING
 from ..steps import Phase, Step, Where
 
@@ -15,7 +16,7 @@ LABEL_PARTS = ("user", "role", "type", "level")
 """Of an SELinux context, in their order."""
 
 
-def parse(text: str, flag: str) -> str:
+def parse(text: str, field: str) -> str:
     """One option as ``KEY=VALUE``: ``seccomp=FILE|moby|unconfined``, ``apparmor=PROFILE|unconfined``, ``label=TYPE``.
 
     ``label`` is the type of an SELinux context, or ``user:``, ``role:``, ``type:`` or ``level:`` and that part, or
@@ -26,14 +27,14 @@ def parse(text: str, flag: str) -> str:
     key, _, value = text.replace(":", "=", 1).partition("=") if text.startswith("no-new") else text.partition("=")
     if key == "no-new-privileges":
         if value not in ("", "true"):
-            raise SpecError(f"{flag}: {text!r}: no_new_privs cannot be left off here", field="security_opt",
+            raise SpecError(f"{spelled(field)}: {text!r}: no_new_privs cannot be left off here", field="security_opt",
                             hint="without it a filter of system calls would take privileges")
         return "no-new-privileges=true"
     if key not in ("seccomp", "apparmor", "label"):
-        raise SpecError(f"{flag}: {text!r} is no option of security", field="security_opt",
+        raise SpecError(f"{spelled(field)}: {text!r} is no option of security", field="security_opt",
                         hint="seccomp=FILE, apparmor=PROFILE, label=TYPE; unconfined instead of FILE and PROFILE")
     if not value or "\0" in value or (key == "label" and len(value.split()) != 1):
-        raise SpecError(f"{flag}: {text!r} has no value that could be one", field="security_opt",
+        raise SpecError(f"{spelled(field)}: {text!r} has no value that could be one", field="security_opt",
                         hint=f"for example {'label=container_t' if key == 'label' else key + '=unconfined'}")
     if key == "label" and value != "disable" and value.partition(":")[0] not in LABEL_PARTS:
         value = f"type:{value}"
@@ -56,8 +57,8 @@ def profile(spec: Spec) -> str:
 def _only(spec: Spec, key: str) -> str:
     found = tuple(dict.fromkeys(values(spec, key)))
     if len(found) > 1:
-        raise SpecError(f"--security-opt: {key} is given as {found[0]!r} and as {found[1]!r}", field="security_opt",
-                        hint="give one of them")
+        raise SpecError(f"{spelled('security_opt')}: {key} is given as {found[0]!r} and as {found[1]!r}",
+                        field="security_opt", hint="give one of them")
     return found[0] if found else ""
 
 

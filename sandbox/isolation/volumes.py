@@ -8,6 +8,7 @@ from ..errors import SpecError
 from ..host import Host
 from ..records import Tmpfs, Volume
 from ..spec import Spec
+from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING
 from . import paths
 from .mounts import INERT, RDONLY, Tree
@@ -55,30 +56,29 @@ def covers(spec: Spec, path: str) -> bool:
 
 
 def _check(volume: Volume, spec: Spec, host: Host) -> None:
-    source = host.place(host.absolute(volume.source))
+    source, wish = host.place(host.absolute(volume.source)), f"{volume.source}:{volume.target}"
     if source is not None and not source.kind:
-        raise SpecError(f"--volume {volume.source}:{volume.target}: there is no {source.path}", field="volume",
+        raise SpecError(f"{spelled('volume', wish)}: there is no {source.path}", field="volume",
                         hint="make it first: an empty directory in its place would hide the mistake")
     if source is not None:
-        check_target(f"--volume {volume.source}:{volume.target}", source.kind, volume.target, spec, host)
+        check_target("volume", wish, source.kind, volume.target, spec, host)
 
 
-def check_target(wish: str, kind: str, path: str, spec: Spec, host: Host) -> None:
+def check_target(field: str, wish: str, kind: str, path: str, spec: Spec, host: Host) -> None:
     """Whether a ``file`` or ``directory`` can be put at ``path`` inside.
 
-    :param wish: the flag with its value.
+    :param field: the Spec's, for messages, and ``wish`` its value.
     :raises SpecError: it cannot.
     """
     target = host.place(path)
     if spec.rootfs or target is None:
         return
-    field = wish.split()[0].removeprefix("--")
     if target.kind and target.kind != kind and not _is_made(target.real, spec):
-        raise SpecError(f"{wish}: one is a {kind}, the other a {target.kind}",
+        raise SpecError(f"{spelled(field, wish)}: one is a {kind}, the other a {target.kind}",
                         field=field, hint="a file goes on a file, a directory on a directory")
     if not target.kind and not spec.overlay and not _is_made(path, spec):
-        raise SpecError(f"{wish}: / is read-only and has no {path}",
-                        field=field, hint="choose a place that is there, or one in /tmp, or add --overlay")
+        raise SpecError(f"{spelled(field, wish)}: / is read-only and has no {path}", field=field,
+                        hint=f"choose a place that is there, or one in /tmp, or add {spelled('overlay', True)}")
 
 
 def _is_made(target: str, spec: Spec) -> bool:

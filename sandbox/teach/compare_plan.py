@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..isolation.exposure import exposure
 from ..report import LimitReport
-from ..spec import Spec, flag_of
+from ..spec import Spec
+from ..spelling import flag_of
 from ..steps import Limit, Phase, Plan, Step, Where
 from .compare import Isolation, Reach, Told
 from .explain import arguments

@@ -6,7 +6,8 @@ import stat
 
 from ..host import Host
 from ..isolation import capabilities, landlock, mounts, namespaces
-from ..spec import Spec, flag_of
+from ..spec import Spec
+from ..spelling import flag_of
 from ..stdlib import TYPE_CHECKING
 from ..steps import Arg, Limit, Plan, Step, masked
 

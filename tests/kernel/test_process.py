@@ -69,7 +69,7 @@ def test_a_plan_that_cannot_be_made_leaves_no_process() -> None:
 
 
 def test_a_step_that_fails_inside_is_named(name: str) -> None:
-    with pytest.raises(StepError, match="--workdir: cannot enter the directory /nowhere: No such file"):
+    with pytest.raises(StepError, match="cwd: cannot enter the directory /nowhere: No such file"):
         run(["true"], name=name, cwd="/nowhere")
 
 

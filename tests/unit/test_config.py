@@ -65,7 +65,7 @@ def test_a_missing_profile_is_an_error(layers):
     ("[limits]\nmemry = 1", ("[limits]", "unknown key 'memry'"), "did you mean memory?"),
     ("[limits]\nmemory-hihg = 1", ("[limits]", "unknown key 'memory-hihg'"), "did you mean memory-high?"),
     ("[profile.a]\npids-limt = 1", ("[profile.a]", "unknown key 'pids-limt'"), "did you mean pids-limit?"),
-    ("[limits]\nmemory = '1e3'", ("[limits] memory", "'1e3'"), "for example memory = 512m"),
+    ("[limits]\nmemory = '1e3'", ("[limits] memory", "'1e3'"), 'for example memory = "512m"'),
     ("[limits]\ncpus = nan", ("[limits] cpus", "'nan'"), ""),
     ("[limits]\nmemory = true", ("[limits] memory", "True"), ""),
     ("[limits]\noom-group = 'yes'", ("[limits] oom-group",), ""),

@@ -1,4 +1,4 @@
-"""The message for each step that fails, with each errno: it names the flag and no number of a step, and has a hint."""
+"""The message for each step that fails, with each errno: it names the option, no number of a step, and has a hint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from sandbox.cgroup.files import failure
 from sandbox.drivers.process import FEW_FILES
 from sandbox.failures import WHAT, step_failure
 from sandbox.launch import Record
-from sandbox.spec import flag_of
 from sandbox.steps import CHILDREN, Phase, Plan, Step, Where
 from support.saved_hosts import HOSTS, SPECS, by, hosts_and_ways, spec
 
@@ -50,8 +49,10 @@ def test_every_step_with_every_error(monkeypatch: pytest.MonkeyPatch, step: Step
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     for error in ERRORS:
         message, hint = said(step, error)
-        flag = flag_of(step.realises) if step.realises else ""
-        assert message.startswith(flag), message
+        option = step.realises.rpartition(".")[2] if step.realises != "argv" else ""
+        assert message.startswith(option), message
+        assert "--" not in message + hint.replace("docker run --", "").replace("mount --", "")
+        assert not set("{}") & {*hint}, hint
         assert "\n" not in message and not re.search(r"\bstep \d|\{\d\}|\b[a-z]+_[a-z]+ \d", message), message
         assert hint, (message, errno.errorcode[error])
         assert uid or "as root" not in hint, hint
@@ -64,7 +65,7 @@ def test_each_op_that_may_fail_has_its_words() -> None:
 def test_a_resource_limit_is_named_with_the_one_that_is_in_force() -> None:
     step = Step("rlimit", Phase.EXEC, (7, 99999999, 99999999), Where.WORKLOAD, "limits.ulimit")
     message, hint = said(step, errno.EPERM)
-    assert message == "--ulimit: cannot set RLIMIT_NOFILE to 99999999:99999999: Operation not permitted"
+    assert message == "ulimit: cannot set RLIMIT_NOFILE to 99999999:99999999: Operation not permitted"
     assert "the hard limit here is " in hint
     assert "CAP_SYS_RESOURCE" in hint
 

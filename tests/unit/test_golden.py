@@ -23,6 +23,7 @@ from sandbox.errors import SandboxError
 from sandbox.facts import Lent, Network, Node, Place
 from sandbox.host import Host
 from sandbox.spec import Spec
+from sandbox.spelling import as_flag, speaking
 from sandbox.teach import explain
 from support.saved_hosts import HOSTS, SPECS, by, spec, ways
 
@@ -36,7 +37,8 @@ SLOT = re.compile(r"(?P<head>\w+ +(?P<op>tree|overlay|node|root|place) +)(?P<slo
 def show(wanted: Spec, host: Host) -> str:
     """Return the plan as ``sandbox explain`` prints it, or the error that refuses it."""
     try:
-        return explain.text(compile_plan(wanted, host, name="golden")[0], wanted, host)
+        with speaking(as_flag):
+            return explain.text(compile_plan(wanted, host, name="golden")[0], wanted, host)
     except SandboxError as error:
         return f"refused: {error}"
 

@@ -159,7 +159,7 @@ def test_v2_rootless_session_has_no_way_into_a_delegated_cgroup(machine: Machine
     machine.group("/session-1.scope", controllers="memory", procs="77", writable=False)
     machine.group("/user@7.service", controllers="memory")
     assert machine.tree().parent is None
-    assert "--cgroup-parent" in machine.tree().reason
+    assert "with cgroup_parent," in machine.tree().reason
     tree = machine.tree(parent="/user@7.service")  # writable, but the common ancestor is not
     assert tree.parent is None
     assert "/sys/fs/cgroup/cgroup.procs is not writable" in tree.reason
@@ -243,7 +243,7 @@ def test_v1_unwritable_cgroup_has_a_reason_and_a_remedy(machine: Machine) -> Non
     (machine.root / "sys/fs/cgroup/memory").chmod(0o555)
     (tree,) = machine.find()[1]
     assert tree.parent is None
-    assert "/sys/fs/cgroup/memory is not writable" in tree.reason and "--cgroup-parent" in tree.reason
+    assert "/sys/fs/cgroup/memory is not writable" in tree.reason and "with cgroup_parent," in tree.reason
 
 
 def test_v1_cgroup_parent_applies_to_each_tree_that_has_it(machine: Machine) -> None:

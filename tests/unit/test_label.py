@@ -20,7 +20,7 @@ NEW = "unconfined_u:unconfined_r:container_t:s0"
 
 
 def step(*options: str, best_effort: bool = False) -> Step:
-    parsed = tuple(security.parse(one, "--security-opt") for one in options)
+    parsed = tuple(security.parse(one, "security_opt") for one in options)
     [one] = security.label_steps(Spec(argv=("work",), security_opt=parsed, best_effort=best_effort))
     return one
 
@@ -58,8 +58,8 @@ def selinux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_flags_of_a_step() -> None:
-    assert label.flag(step("apparmor=a b")) == "--security-opt apparmor=a b"
-    assert label.flag(step("label=t", "label=level:s0:c1")) == "--security-opt label=type:t label=level:s0:c1"
+    assert label.wish(step("apparmor=a b")) == "apparmor=a b"
+    assert label.wish(step("label=t", "label=level:s0:c1")) == "label=type:t label=level:s0:c1"
 
 
 def test_best_effort_takes_a_label_that_is_only_logged() -> None:
@@ -74,7 +74,7 @@ def test_a_module_that_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
                           ("label=t", "SELinux is not active here (.*No such file")):
         problem = label.inactive(step(option))
         assert isinstance(problem, Unsupported)
-        assert str(problem).startswith(f"--security-opt {option.replace('label=', 'label=type:')}: ")
+        assert str(problem).startswith(f'security_opt="{label.wish(step(option))}": ')
         assert words.partition(" (")[0] in str(problem)
     (tmp_path / "enabled").write_text("Y\n")
     assert label.inactive(step("apparmor=a")) is None
@@ -134,7 +134,7 @@ def test_streams_that_are_cut_off_are_told(selinux: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(("option", "errno", "words", "told"), [
     ("apparmor=mine", ENOENT, ("unconfined", "exec", "mine"), "no profile of that name is loaded (hint: aa-status"),
     ("apparmor=mine", EOPNOTSUPP, ("unconfined", "mine", "(complain)"), "in complain mode, which does not enforce it "
-                                                                        "(hint: aa-enforce mine, or run with --best"),
+                                                                        "(hint: aa-enforce mine, or run with best_eff"),
     ("apparmor=mine", EACCES, ("docker-default", "exec", "mine"), "AppArmor does not let docker-default change to it"),
     ("label=nosuch_t", EINVAL, (OWN, "u:r:nosuch_t:s0"), "the policy has no type nosuch_t (hint: seinfo -t"),
     ("label=role:no_r", EINVAL, (OWN, "u:no_r:t:s0"), "the policy allows no context u:no_r:t:s0 (hint: a type goes"),
@@ -144,7 +144,7 @@ def test_streams_that_are_cut_off_are_told(selinux: Path, monkeypatch: pytest.Mo
 ])
 def test_a_label_that_is_refused(selinux: Path, option: str, errno: int, words: tuple[str, ...], told: str) -> None:
     error = label.failure(step(option), 7, errno, words)
-    assert str(error).startswith(label.flag(step(option)) + ": ")
+    assert str(error).startswith(f'security_opt="{label.wish(step(option))}": ')
     assert told in str(error)
     assert (error.exit_code, error.number) == (125, 7)
 
@@ -153,7 +153,7 @@ def test_an_execve_that_a_label_is_to_blame_for(selinux: Path) -> None:
     one = labels("label=container_t")
     one.entering(1, OWN, NEW)
     error = one.refused(EPERM, "/no/such", "")
-    assert str(error) == (f"--security-opt label=type:container_t: SELinux does not let {OWN} start /no/such as {NEW}: "
+    assert str(error) == (f'security_opt="label=type:container_t": SELinux does not let {OWN} start /no/such as {NEW}: '
                           "Operation not permitted (hint: the policy would need: "
                           "allow unconfined_t container_t:process2 nnp_transition;)")
     assert one.refused(ENOENT, "/no/such", "") is None

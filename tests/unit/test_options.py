@@ -10,7 +10,7 @@ import pytest
 
 from sandbox.errors import SpecError
 from sandbox.identity import DEFAULT_PATH, environment, lookup
-from sandbox.options import ELSEWHERE, KEYS, NO_OPTION, TABLE, find, make_spec
+from sandbox.options import ELSEWHERE, KEYS, NO_OPTION, TABLE, make_spec
 from sandbox.records import UNLIMITED, DeviceRate, FileValue, Hugetlb, Percent, Ulimit, User
 from sandbox.spec import Limits, Spec
 
@@ -59,7 +59,7 @@ def test_values_of_the_spec_are_taken_as_they_are(value):
     {"cgroup_parent": "/a/../b"}, {"name": "a/b"}, {"ulimit": [None]}])
 def test_values_out_of_range_are_refused_whatever_their_type(wishes):
     error = refused(**wishes)
-    assert find(next(iter(wishes))).flag in error.message
+    assert error.message.startswith(next(iter(wishes)) + ": ")
 
 
 def test_unknown_names_get_a_suggestion():
@@ -94,7 +94,7 @@ def test_device_rates_are_split_at_the_last_colon():
 @pytest.mark.parametrize("text", ["", "/", "/:", ":1", "/:0", "/:-1", "/:1.5", "/:1e3", "a\0b:1", "/dev/sda 1m",
                                   "/:50%"])
 def test_device_rates_that_are_none(text):
-    assert "--device-read-bps" in refused(device_read_bps=text).message
+    assert "device_read_bps: " in refused(device_read_bps=text).message
 
 
 @pytest.mark.parametrize("text", [
@@ -102,7 +102,7 @@ def test_device_rates_that_are_none(text):
     "tasks=1", "cgroup.procs=1", "cgroup.kill=1", "cgroup.freeze=1", "cgroup.subtree_control=+cpu", "cgroup.type=x",
     "release_agent=/x", "notify_on_release=1", "freezer.state=FROZEN", "cgroup.event_control=1", "memory.max=é"])
 def test_files_that_are_no_limits(text):
-    assert "--cgroup-conf" in refused(cgroup_conf=text).message
+    assert "cgroup_conf: " in refused(cgroup_conf=text).message
 
 
 def test_files_that_are_limits():
@@ -122,14 +122,14 @@ def test_ulimits(text, value):
 @pytest.mark.parametrize("text", ["", "nofile", "nofile=", "nofile=:1", "nofile=1:", "nofile=2:1", "nofile=max:1", "=1",
                                   "NOFILE=1", "nofile=1k", "nofile=-2", "nofile=1:2:3", "nothing=1"])
 def test_ulimits_that_are_none(text):
-    assert "--ulimit" in refused(ulimit=text).message
+    assert "ulimit: " in refused(ulimit=text).message
 
 
 def test_hugetlb():
     assert limits(hugetlb="2M:64M").hugetlb == (Hugetlb(2 << 20, 64 << 20),)
     assert limits(hugetlb="1G:0").hugetlb == (Hugetlb(1 << 30, 0),)
     for text in ("", "2M", "3M:1M", "2M:", ":1", "1:1"):
-        assert "--hugetlb" in refused(hugetlb=text).message
+        assert "hugetlb: " in refused(hugetlb=text).message
 
 
 def test_the_command_is_a_list():
@@ -138,8 +138,8 @@ def test_the_command_is_a_list():
 
 
 def test_contradictions_are_refused():
-    assert "--cpu-quota" in refused(cpus=1, cpu_quota=5000).message
-    assert "--seccomp-log" in refused(seccomp_log=True, security_opt="seccomp=unconfined").message
+    assert "cpu_quota" in refused(cpus=1, cpu_quota=5000).message
+    assert "seccomp_log" in refused(seccomp_log=True, security_opt="seccomp=unconfined").message
 
 
 def test_signals_of_the_signal_module():
@@ -161,7 +161,7 @@ def test_path_has_a_default_and_names_copy_the_callers():
 
 @pytest.mark.parametrize("text", ["", "=x", "A B=1", "A\0=1"])
 def test_variables_without_a_name_are_refused(text):
-    assert "--env" in refused(env=[text]).message
+    assert "env: " in refused(env=[text]).message
 
 
 def test_env_file(tmp_path):
@@ -195,7 +195,7 @@ def test_users_by_name_bring_home_and_groups():
 @pytest.mark.parametrize("text", [":", "root:", ":0", "no such user", "root:no such group", "-1", "4294967295:0",
                                   "99999999999999999999:0", "0:4294967295", "root\0", "\u0660:\u0660"])
 def test_users_that_are_none(text):
-    assert "--user" in refusal(lookup, text).message
+    assert "user: " in refusal(lookup, text).message
 
 
 def test_the_users_own_variables_follow():
@@ -209,9 +209,9 @@ def test_the_users_own_variables_follow():
 def test_the_same_wishes_once_more() -> None:
     """They are not read again, but what looks alike is not the same, and what has changed meanwhile is seen."""
     assert make_spec(["work"], overlay=True, cpus=1) == make_spec(["work"], overlay=True, cpus=1)
-    with pytest.raises(SpecError, match="--overlay: 1 is not true or false"):
+    with pytest.raises(SpecError, match="overlay: 1 is not true or false"):
         make_spec(["work"], overlay=1, cpus=1)
-    with pytest.raises(SpecError, match="--cpus: True is not a value"):
+    with pytest.raises(SpecError, match="cpus: True is not a value"):
         make_spec(["work"], overlay=True, cpus=True)
     volumes = ["/a:/b"]
     first = make_spec(["work"], volume=volumes)

@@ -18,7 +18,8 @@ from sandbox.errors import DriverUnavailable, SpecError
 from sandbox.facts import Node, Place
 from sandbox.init import wire
 from sandbox.options import TABLE
-from sandbox.spec import Spec, flag_of
+from sandbox.spec import Spec
+from sandbox.spelling import flag_of
 from sandbox.steps import Where
 from sandbox.teach import explain, shell
 from support.saved_hosts import HOSTS, SPECS, by, hosts_and_ways, spec

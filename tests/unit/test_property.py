@@ -101,7 +101,7 @@ def test_a_wrong_value_is_refused(spelled: str) -> None:
     assert caught.value.field == "property"
     assert name in caught.value.message
     assert "D-Bus type" in caught.value.message
-    assert f"--property {name}=" in caught.value.hint
+    assert f'property="{name}=' in caught.value.hint
     assert "\n" not in str(caught.value)
 
 

@@ -112,5 +112,5 @@ def test_without_libseccomp(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_that_is_not_there() -> None:
-    with pytest.raises(SpecError, match=r"seccomp=/nowhere/p\.json: cannot read it: No such file"):
+    with pytest.raises(SpecError, match=r"seccomp=/nowhere/p\.json\": cannot read it: No such file"):
         seccomp.program("/nowhere/p.json", ())

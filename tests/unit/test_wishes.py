@@ -97,10 +97,10 @@ DISK = V2._replace(hierarchies=(V2.hierarchies[0]._replace(usable=("cpu", "memor
 @pytest.mark.parametrize(("limits", "words"), [
     ({"device_write_bps": ["/dev/vda:1m", "/:2m"]}, ("/dev/vda:1048576", "/:2097152", "io.max of disk 254:0")),
     ({"blkio_weight_device": ["/dev/vda:100", "/:200"]}, ("/dev/vda:100", "/:200", "io.weight of disk 254:0")),
-    ({"hugetlb": ["2M:4M", "2048k:8M"]}, ("--hugetlb 2M:4M", "--hugetlb 2M:8M", "hugetlb.2MB.max")),
+    ({"hugetlb": ["2M:4M", "2048k:8M"]}, ('hugetlb="2M:4M"', 'hugetlb="2M:8M"', "hugetlb.2MB.max")),
     ({"cgroup_conf": ["pids.max=3", "pids.max=4"]}, ("pids.max=3", "pids.max=4")),
-    ({"pids_limit": "4", "cgroup_conf": ["pids.max=30"]}, ("--pids-limit 4", "--cgroup-conf pids.max=30")),
-    ({"cpus": "1", "cgroup_conf": ["cpu.max=50000 100000"]}, ("--cpus 1", "--cgroup-conf cpu.max=50000 100000")),
+    ({"pids_limit": "4", "cgroup_conf": ["pids.max=30"]}, ('pids_limit="4"', 'cgroup_conf="pids.max=30"')),
+    ({"cpus": "1", "cgroup_conf": ["cpu.max=50000 100000"]}, ('cpus="1"', 'cgroup_conf="cpu.max=50000 100000"')),
 ])
 def test_two_values_for_one_thing(limits: dict[str, object], words: tuple[str, ...]) -> None:
     with pytest.raises(SpecError, match="are two values for") as raised:

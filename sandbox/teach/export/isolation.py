@@ -10,7 +10,8 @@ from dataclasses import fields
 
 from ...isolation import filesystem, landlock, nodes, paths, seccomp, security, volumes
 from ...records import Tmpfs, Volume
-from ...spec import Spec, flag_of
+from ...spec import Spec
+from ...spelling import flag_of
 from .values import Lost, Values
 
 ELSEWHERE = frozenset((

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from ...isolation import capabilities, paths, security
 from ...records import Tmpfs, Volume
-from ...spec import Spec, flag_of
+from ...spec import Spec
+from ...spelling import flag_of
 from . import isolation
 from .quoting import unit_word
 from .values import Lost, Values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...spec import flag_of
+from ...spelling import flag_of
 from ...steps import masked
 from ..shell import script
 from .values import Values, environment

@@ -13,7 +13,8 @@ from ...facts import Hierarchy
 from ...host import Host
 from ...identity import KEPT
 from ...records import UNLIMITED, Percent, Ulimit
-from ...spec import Spec, flag_of
+from ...spec import Spec
+from ...spelling import flag_of
 from ...steps import Plan
 from ...wishes import Wish, wishes
 from ..shell import ionice
