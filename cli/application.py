@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sandbox.errors import SpecError
+from sandbox.spelling import as_flag, speaking
 
 from . import commands
 from .commands import exit_code, with_defaults
@@ -161,8 +162,10 @@ def _usage_error(error: Any) -> tuple[str, str]:
     name = getattr(error, "option_name", None)
     if type(error).__name__ != "NoSuchOption" or not name:
         return error.format_message().rstrip("."), "see sandbox --help"
-    from sandbox.options import suggest
+    from sandbox.options import elsewhere, suggest
 
+    with speaking(as_flag):
+        ours = elsewhere(name.lstrip("-"))
     known = [flag for parameter in error.ctx.command.params for flag in parameter.opts + parameter.secondary_opts]
-    return f"there is no flag {name}", suggest(name, known) or f"see {error.ctx.command_path} --help"
+    return f"there is no flag {name}", ours or suggest(name, known) or f"see {error.ctx.command_path} --help"
 

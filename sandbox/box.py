@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from errno import EEXIST
 
 from .cgroup import files
 from .draft import Draft, random_name
 from .drivers import choose
-from .errors import SandboxError, StepError, Unsupported
+from .errors import SandboxError, SpecError, StepError, Unsupported
 from .execute import Executor
 from .host import Host
 from .isolation.filesystem import wanted_places
@@ -88,6 +89,36 @@ def compile_plan(spec: Spec, host: Host, *, name: str = "") -> tuple[Plan, str]:
     return driver.compile(spec, host, name=name or random_name()), reason
 
 
+def checked(spec: Spec) -> Spec:
+    """Return ``spec``.
+
+    :raises SpecError: it is something else, such as the command itself.
+    """
+    if not isinstance(spec, Spec):
+        raise SpecError(f"a {type(spec).__name__} is no Spec", hint="make_spec([program, argument, ...]) makes one")
+    return spec
+
+
+def _check_stream(name: str, fd: object) -> None:
+    """Refuse what cannot be a stream of the command.
+
+    :raises SpecError: it is neither None nor the number of an open file.
+    """
+    if fd is None:
+        return
+    if not isinstance(fd, int) or isinstance(fd, bool):
+        raise SpecError(f"{name}: a {type(fd).__name__} is no file descriptor", field=name,
+                        hint="give the fileno() of an open file")
+    if fd < 0:
+        raise SpecError(f"{name}: {fd} is no file descriptor", field=name, hint="for subprocess.PIPE give an end of "
+                        "os.pipe(), for DEVNULL open os.devnull, and for STDOUT give the number that stdout has")
+    try:
+        os.fstat(fd)
+    except OSError as error:
+        raise SpecError(f"{name}: file descriptor {fd}: {error.strerror}", field=name,
+                        hint="keep the file open until start()") from None
+
+
 def prepare(spec: Spec, host: Host) -> None:
     """Have the next plan for them ready: for the time while a command runs."""
     if not spec.name and _may_draft(spec):
@@ -116,11 +147,12 @@ class Sandbox:
 
     :param spec: what to run.
     :param host: facts about the machine; probed when None.
+    :raises SpecError: it is no Spec.
     :raises Unsupported: on entry, when a limit cannot be enforced here and the Spec is not ``best_effort``.
     """
 
     def __init__(self, spec: Spec, *, host: Host | None = None) -> None:
-        self.spec = spec
+        self.spec = checked(spec)
         self.host = host
         self._process: Process | None = None
         self._plan: Plan | None = None
@@ -154,13 +186,17 @@ class Sandbox:
         """Make the cgroup, set and verify the limits, and start the command. Once per Sandbox.
 
         :param stdin: fd for the command's standard input; None passes the caller's on. Likewise the others.
+        :raises SpecError: one of them is no open file.
         :raises StepError: a step failed; everything is removed again.
         """
+        stdio = (stdin, stdout, stderr)
+        for name, fd in zip(("stdin", "stdout", "stderr"), stdio, strict=True):
+            _check_stream(name, fd)
         if self._process is not None:
             raise SandboxError("the sandbox was started before", hint="make a new Sandbox for each run")
         for _ in range(ADDRESSES):
             try:
-                return self._start((stdin, stdout, stderr))
+                return self._start(stdio)
             except StepError as error:
                 if error.errno != EEXIST or not error.number or self.plan.steps[error.number - 1].op != "address":
                     raise
@@ -168,7 +204,7 @@ class Sandbox:
                 assert self.host is not None
                 self.host = look_further(self.host, self.spec)
                 self._plan, self._driver_reason = compile_plan(self.spec, self.host, name=self.plan.name)
-        return self._start((stdin, stdout, stderr))
+        return self._start(stdio)
 
     def _start(self, stdio: Stdio) -> Process:
         executor = Executor(self.plan, stdio, best_effort=self.spec.best_effort)

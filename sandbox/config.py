@@ -127,7 +127,8 @@ def _pairs(where: str, table: Mapping[str, object]) -> Iterator[tuple[str, objec
     seen: set[str] = set()
     for key, value in table.items():
         try:
-            option = find(key)
+            with speaking(as_toml):
+                option = find(key)
         except SpecError as error:
             raise SpecError(f"{where} unknown key {key!r}", field="config", hint=error.hint) from None
         if option.name in seen:

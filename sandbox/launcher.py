@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .box import Sandbox, compile_plan, look_further, prepare, probe_for, rates
-from .drivers import ASKING
+from .box import Sandbox, checked, compile_plan, look_further, prepare, probe_for, rates
+from .drivers import ASKING, get
 from .errors import SandboxError
 from .host import Host, here
 from .isolation.filesystem import wanted_places
@@ -26,7 +26,7 @@ def plan(spec: Spec, *, host: Host | None = None) -> Plan:
     :param host: facts about the machine, e.g. another one's; this one is probed when None.
     :raises DriverUnavailable: the wanted driver cannot be used.
     """
-    return compile_plan(spec, host or probe_for(spec))[0]
+    return compile_plan(checked(spec), host or probe_for(spec))[0]
 
 
 def run_spec(spec: Spec, *, host: Host | None = None) -> Report:
@@ -40,7 +40,7 @@ def run_spec(spec: Spec, *, host: Host | None = None) -> Report:
     return box.report
 
 
-def run(argv: Sequence[str | os.PathLike[str]], **wishes: object) -> Report:
+def run(argv: Sequence[str | bytes | os.PathLike[str]], **wishes: object) -> Report:
     """Run a command under limits and wait for it.
 
     :param argv: the command.
@@ -54,7 +54,7 @@ def run(argv: Sequence[str | os.PathLike[str]], **wishes: object) -> Report:
     return run_spec(make_spec(argv, **wishes))
 
 
-async def run_async(argv: Sequence[str | os.PathLike[str]], **wishes: object) -> Report:
+async def run_async(argv: Sequence[str | bytes | os.PathLike[str]], **wishes: object) -> Report:
     """:func:`run` for asyncio: the loop goes on meanwhile; cancelling it kills the sandbox and cleans up."""
     import asyncio
 
@@ -88,6 +88,7 @@ class Launcher:
 
     :param host: facts to use; probed once when None.
     :param driver: what ``driver="auto"`` means in :meth:`run`; a delegated unit is made for ``auto`` and ``delegated``.
+    :raises SpecError: on entry, when there is no such driver.
     :raises StepError: the unit cannot be made.
     """
 
@@ -100,6 +101,8 @@ class Launcher:
         from contextlib import ExitStack
 
         spec = Spec(argv=("true",), driver=self._driver)
+        if self._driver != "auto":
+            get(self._driver)  # an error now if there is no such driver
         with ExitStack() as shared:
             host = self._host or probe_for(spec)
             if host.systemd_running and self._driver in ASKING and not host.manager.problem:
@@ -129,7 +132,7 @@ class Launcher:
             raise SandboxError("the launcher knows no host yet", hint="use it in a `with` block")
         return self._host
 
-    def run(self, argv: Sequence[str | os.PathLike[str]], **wishes: object) -> Report:
+    def run(self, argv: Sequence[str | bytes | os.PathLike[str]], **wishes: object) -> Report:
         """As :func:`run`, without looking at the machine again."""
         from .options import make_spec
 

@@ -31,7 +31,7 @@ from .records import (
     User,
     Volume,
 )
-from .spec import Limits, Spec
+from .spec import AS_LIST, Limits, Spec
 from .spelling import flag_of, spelled
 from .stdlib import TYPE_CHECKING, Any, NamedTuple, field_names, lru_cache, partial
 from .units import parse_word
@@ -60,6 +60,8 @@ else:
 
 KEPT = 64
 """Sets of wishes that need not be read again: whoever launches often wishes for the same often."""
+NUMBERED = ("user", "name")
+"""Options that any word will do for, and that a number makes sense for."""
 MAX_QUOTA = 2**44 - 1
 """Microseconds; the kernel's ``max_bw_runtime_us``."""
 MAX_TASKS = 4_194_304
@@ -108,26 +110,42 @@ class Option(NamedTuple):
                                 hint=f"for example {spelled(self.name, True)}")
             return value
         if not self.repeatable:
-            return self.parse(_text(value, self.name), self.name)
+            return self.parse(self._text(value), self.name)
         if hasattr(value, "items"):
-            items: Sequence[object] = [f"{name}={item}" for name, item in value.items()]
+            between = ":" if ":" in self.metavar and "=" not in self.metavar else "="
+            texts = [f"{name}{between}{self._text(item, number=True)}" for name, item in value.items()]
         else:
             # The records of sandbox.spec are tuples too, but one value each.
             items = value if isinstance(value, list) or type(value) is tuple else [value]
-        return tuple(self.parse(_text(item, self.name), self.name) for item in items)
+            texts = [self._text(item) for item in items]
+        return tuple(self.parse(text, self.name) for text in texts)
+
+    def _text(self, value: object, *, number: bool = False) -> str:
+        """A Python value as it would be typed.
+
+        :param number: it may be a number, also if the option is one that any word will do for.
+        """
+        number = number or self.parse is not parse_word or self.name in NUMBERED
+        text = _text(value) if number or not isinstance(value, (int, float)) else None
+        if text is None:
+            shown = repr(value) if value is None or isinstance(value, (int, float)) else f"a {type(value).__name__}"
+            raise SpecError(f"{spelled(self.name)}: {shown} is not a value", field=self.name,
+                            hint=f"give {spelled(self.name, self.metavar)}")
+        return text
 
 
-def _text(value: object, field: str) -> str:
-    """A Python value as it would be typed."""
+def _text(value: object) -> str | None:
+    """A Python value as it would be typed; None if it is of no type that has such a text."""
     match value:
         case str() | Percent() | IoPriority():
             return str(value)
         case bool() | None:
-            raise SpecError(f"{spelled(field)}: {value!r} is not a value", field=field)
+            return None
         case int():
             return str(int(value)) if value.bit_length() <= 64 else hex(value)
         case float():
-            return repr(float(value))
+            text = str(int(value)) if value.is_integer() else repr(float(value))
+            return f"{value:.12f}".rstrip("0") if "e" in text else text
         case os.PathLike():
             return os.fsdecode(value)
         case DeviceRate():
@@ -153,7 +171,7 @@ def _text(value: object, field: str) -> str:
             size = "" if value.size is None else f",size={value.size}"
             flags = f"{'exec' if value.executable else 'noexec'},{'ro' if value.read_only else 'rw'}"
             return f"{value.target}:mode={value.mode:o}{size},{flags}"
-    raise SpecError(f"{spelled(field)}: a {type(value).__name__} is not a value", field=field)
+    return None
 
 
 _memory, _count = units.parse_memory, units.parse_count
@@ -276,7 +294,8 @@ def find(name: str) -> Option:
     if option is None:
         dashed = "-" in name
         names = [key.replace("_", "-") if dashed else key for key in KEYS]
-        raise SpecError(f"there is no option {name!r}", field=name, hint=_elsewhere(name) or suggest(name, names))
+        raise SpecError(f"there is no option {name!r}", field=name, hint=(
+            elsewhere(name) or NO_OPTION.get(name, "") or suggest(name, names)))
     return option
 
 
@@ -296,9 +315,10 @@ NO_OPTION = {
 """Words of subprocess for what is done otherwise here."""
 
 
-def _elsewhere(name: str) -> str:
+def elsewhere(name: str) -> str:
+    """What to write for a word of another tool; empty if it is none."""
     word = name.replace("-", "_")
-    return f"write {ELSEWHERE[word]}" if word in ELSEWHERE else NO_OPTION.get(word, "")
+    return f"write {spelled(ELSEWHERE[word])}" if word in ELSEWHERE else ""
 
 
 def settle(wishes: Mapping[str, object]) -> dict[str, Any]:
@@ -336,7 +356,14 @@ def _sorted(typed: tuple[tuple[str, type, object], ...]) -> tuple[Limits, dict[s
     return Limits(**{name: settled.pop(name) for name in names}), settled
 
 
-def make_spec(argv: Sequence[str | os.PathLike[str]], **wishes: object) -> Spec:
+def _word(value: object) -> str:
+    """A word of the command."""
+    if isinstance(value, (str, bytes, os.PathLike)):
+        return os.fsdecode(value)
+    raise SpecError(f"the command has {value!r} in it, which is no text", field="argv", hint=f"write {str(value)!r}")
+
+
+def make_spec(argv: Sequence[str | bytes | os.PathLike[str]], **wishes: object) -> Spec:
     """A Spec from a command and wishes by name: ``make_spec(["make"], memory="512M", cpus=1.5, env={"CI": "1"})``.
 
     Values are text as on the command line, or numbers, bools, lists. The environment is the allow-list of
@@ -346,9 +373,11 @@ def make_spec(argv: Sequence[str | os.PathLike[str]], **wishes: object) -> Spec:
     """
     from .identity import environment, lookup
 
-    if isinstance(argv, str):
-        raise SpecError(f"the command {argv!r} is one text", field="argv", hint="give a list: [program, argument, ...]")
-    words = tuple(os.fspath(word) for word in argv)
+    if isinstance(argv, (str, bytes)):
+        raise SpecError(f"the command {argv!r} is one text", field="argv", hint=AS_LIST)
+    if not hasattr(argv, "__iter__"):
+        raise SpecError(f"the command {argv!r} is no list", field="argv", hint=AS_LIST)
+    words = tuple(map(_word, argv))
     limits, others = _sort(wishes)
     settled = dict(others)
     if isinstance(settled.get("user"), str):

@@ -7,12 +7,12 @@ from errno import EEXIST
 
 from .cgroup import files
 from .cgroup.group import Cgroup
-from .errors import StepError
+from .errors import SpecError, StepError
 from .execute import Executor
 from .launch import Guard, Record
 from .report import RefusedCall, Report
 from .spec import Spec
-from .stdlib import TYPE_CHECKING, NamedTuple, RLock, replace, suppress
+from .stdlib import TYPE_CHECKING, NamedTuple, RLock, replace, signal, suppress
 from .steps import Plan, Unmet
 from .usage import Usage, add_counters, add_samples, collect, kept
 from .verdict import Ending, judge
@@ -116,7 +116,12 @@ class Process:
                 raise self._failure
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the command."""
+        """Send a signal to the command.
+
+        :raises SpecError: there is no such signal.
+        """
+        if not isinstance(number, int) or not 0 < number <= signal.SIGRTMAX:
+            raise SpecError(f"send_signal: {number!r} is not a signal", hint="for example signal.SIGTERM")
         self._guard.send(f"signal {int(number)}")
 
     def stop(self) -> None:

@@ -26,6 +26,7 @@ from .records import (
 from .spelling import spelled
 from .stdlib import dataclass, field, signal
 
+AS_LIST = "give a list: [program, argument, ...]"
 MAX_NAME = 100
 UNIT_SUFFIXES = (".service", ".scope", ".slice", ".socket", ".mount", ".swap", ".target", ".device",
                  ".automount", ".timer", ".path")
@@ -200,8 +201,10 @@ class Spec:
     seccomp_log: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.argv, tuple):
+            raise SpecError(f"the command {self.argv!r} is no tuple", field="argv", hint="make_spec() takes any list")
         if not self.argv or not self.argv[0]:
-            raise SpecError("no command given", field="argv", hint="give a list: [program, argument, ...]")
+            raise SpecError("no command given", field="argv", hint=AS_LIST)
         for word in self.argv:
             if "\0" in word:
                 raise SpecError(f"the command has a NUL byte in {word!r}", field="argv")

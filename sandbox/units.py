@@ -161,13 +161,13 @@ def parse_seconds(text: str, field: str, *, zero: bool = False, example: str = "
     """Seconds from ``60``, ``1.5``, ``500ms``, ``2min`` or ``1h30m``, to the microsecond.
 
     :param zero: 0 means something for this option.
-    :raises SpecError: unless it is above 0 and at most a thousand million seconds.
+    :raises SpecError: unless it is from a microsecond to a thousand million seconds.
     """
     micro = _microseconds(text)
     if micro is None:
         raise refuse(text, field, "is not a duration", example, "500ms", "1h30m")
     if not (micro or zero) or micro > MAX_SECONDS * 10**6:
-        raise refuse(text, field, f"is not above 0 and at most {MAX_SECONDS} seconds", example)
+        raise refuse(text, field, f"is not between 1us and {MAX_SECONDS} seconds", example)
     return micro / 10**6
 
 

@@ -111,7 +111,8 @@ def parse_slice(text: str, field: str) -> str:
     import re
 
     stem = text.removesuffix(".slice")
-    if stem != "-" and not re.fullmatch(r"[A-Za-z0-9:_.\\]+(-[A-Za-z0-9:_.\\]+)*", stem):
+    known = re.fullmatch(r"[A-Za-z0-9:_.\\]+(-[A-Za-z0-9:_.\\]+)*", stem) and not stem.endswith(UNIT_SUFFIXES)
+    if stem != "-" and not known:
         raise units.refuse(text, field, "is not the name of a slice", "batch.slice")
     return f"{stem}.slice"
 
@@ -210,7 +211,10 @@ def parse_volume(text: str, field: str) -> Volume:
     """
     source, target, *options = text.split(":") if text.count(":") in (1, 2) else ("", "")
     if not source or not target or options not in ([], ["ro"], ["rw"]):
-        raise units.refuse(text, field, "is not SRC:DST[:ro|rw]", "/srv/data:/data:ro")
+        error = units.refuse(text, field, "is not SRC:DST[:ro|rw]", "/srv/data:/data:ro")
+        if text.count(":") > 1:
+            error.hint += f"; for a path with ':', {spelled('mount', 'type=bind,source=SRC,target=DST')}"
+        raise error
     return Volume(_source(source, field), _target(target, field, "/srv/data:/data"), options == ["ro"])
 
 
@@ -227,7 +231,10 @@ def parse_mount(text: str, field: str) -> Volume | Tmpfs:
     read_only = pairs.pop("readonly", "false") in ("", "true", "1")
     allowed = {"bind": {"source", "target"}, "tmpfs": {"target", "tmpfs-size", "tmpfs-mode"}}.get(kind)
     if allowed is None or pairs.keys() - allowed or not pairs.get("target") or (kind == "bind") != ("source" in pairs):
-        raise units.refuse(text, field, "is not a bind or tmpfs mount", example)
+        error = units.refuse(text, field, "is not a bind or tmpfs mount", example)
+        if text.count(",") > 1:
+            error.hint += f"; for a path with ',', {spelled('volume', 'SRC:DST')}"
+        raise error
     target = _target(pairs["target"], field, example)
     if kind == "bind":
         return Volume(_source(pairs["source"], field), target, read_only)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,33 @@ def test_no_fd_is_leaked(wishes: dict[str, Any]) -> None:
         sandbox.run(["true"], cgroup_conf="pids.max=soon", **wishes)
     assert sorted(os.listdir("/proc/self/fd")) == before
     assert eventually(lambda: not cgroups(wishes["name"]))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("stream", "told"), [
+    ({"stdout": 999}, "stdout: file descriptor 999: Bad file descriptor"), ({"stdin": "x"}, "stdin: a str is no file "),
+    ({"stdout": subprocess.PIPE}, r"stdout: -1 is no file descriptor \(hint: for subprocess.PIPE give an end of "),
+    ({"stderr": subprocess.STDOUT}, "stderr: -2 is no file"), ({"stdin": True}, "stdin: a bool is no file descriptor")])
+def test_what_cannot_be_a_stream(wishes: dict[str, Any], stream: dict[str, Any], told: str) -> None:
+    with sandbox.Sandbox(sandbox.make_spec(["true"], **wishes)) as box, pytest.raises(sandbox.SpecError, match=told):
+        box.start(**stream)
+    with sandbox.Sandbox(sandbox.make_spec(["true"], **wishes)) as box:
+        with pytest.raises(sandbox.SpecError):
+            box.start(**stream)
+        assert box.start().wait() == 0  # nothing was started before
+
+
+@pytest.mark.once
+def test_signals_that_are_none(wishes: dict[str, Any]) -> None:
+    with sandbox.Sandbox(sandbox.make_spec(["sleep", "1000"], **wishes)) as box:
+        process = box.start()
+        for number in (99, 0, -1, "TERM", None):
+            with pytest.raises(sandbox.SpecError, match=rf"send_signal: {number!r} is not a signal"):
+                process.send_signal(number)  # type: ignore[arg-type]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 128 + signal.SIGTERM
+
+
+@pytest.mark.once
+def test_a_command_of_bytes(wishes: dict[str, Any]) -> None:
+    assert sandbox.run([b"sh", b"-c", b"exit 3"], **wishes).code == 3

@@ -57,6 +57,11 @@ def parsed(monkeypatch, sandbox):
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
+    (["run", "--mem-limit", "5m", "true"], ["there is no flag --mem-limit (hint: write --memory)"]),
+    (["run", "--wall-time=5", "true"], ["there is no flag --wall-time (hint: write --timeout)"]),
+    (["run", "--memroy", "5m", "true"], ["there is no flag --memroy (hint: did you mean --memory?)"]),
+    (["run", "--"], ["no command given (hint: sandbox run [flags] -- COMMAND"]),
+    (["run", "--", ""], ["no command given (hint: sandbox run [flags] -- COMMAND"]),
     (["run", "--memory", "1e3", "true"], ["--memory", "'1e3'", "512m"]),
     (["run", "-m", "٦٤m", "true"], ["--memory"]),
     (["run", "--cpus", "-1", "true"], ["--cpus", "'-1'"]),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from sandbox.errors import SpecError
 from sandbox.identity import DEFAULT_PATH, environment, lookup
-from sandbox.options import ELSEWHERE, KEYS, NO_OPTION, TABLE, make_spec
+from sandbox.options import ELSEWHERE, KEYS, NO_OPTION, TABLE, find, make_spec
 from sandbox.records import UNLIMITED, DeviceRate, FileValue, Hugetlb, Percent, Ulimit, User
 from sandbox.spec import Limits, Spec
 
@@ -239,3 +240,54 @@ def test_words_of_other_tools_are_answered_with_ours(name: str, hint: str) -> No
 def test_what_is_written_for_them_is_an_option() -> None:
     assert not set(ELSEWHERE.values()) - KEYS.keys()
     assert not (ELSEWHERE.keys() | NO_OPTION.keys()) & KEYS.keys()
+
+
+@pytest.mark.parametrize(("wishes", "shown"), [
+    ({"env": 5}, "5"), ({"cwd": 1.5}, "1.5"), ({"env": {"A": None}}, "None"), ({"env": {"A": True}}, "True"),
+    ({"network": True}, "True"), ({"volume": [("/a", "/b")]}, "a tuple"), ({"cap_add": {"NET_RAW"}}, "a set"),
+    ({"cwd": b"/"}, "a bytes"), ({"volume": {"/a": {"bind": "/b"}}}, "a dict")])
+def test_values_of_a_wrong_type_are_refused_with_what_is_right(wishes: dict[str, object], shown: str) -> None:
+    [name] = wishes
+    error = refused(**wishes)
+    assert error.message == f"{name}: {shown} is not a value"
+    assert error.hint == f'give {name}="{find(name).metavar}"'
+
+
+def test_mappings() -> None:
+    """Each has the mark between its halves that the text has."""
+    made = make_spec(["true"], tmpfs={"/mnt": "size=1M"}, volume={"/a": "/b:ro"}, device={"/dev/fuse": "rw"},
+                     network="veth", publish={8080: 80}, ulimit={"nofile": 64}, env={"A": 1},
+                     device_read_bps={"/": "1m"}, property={"MemoryHigh": "1G"})
+    assert made == make_spec(["true"], tmpfs="/mnt:size=1M", volume="/a:/b:ro", device="/dev/fuse:rw", network="veth",
+                             publish="8080:80", ulimit="nofile=64", env="A=1", device_read_bps="/:1m",
+                             property="MemoryHigh=1G")
+
+
+@pytest.mark.parametrize(("wishes", "same"), [
+    ({"timeout": 5e-5}, {"timeout": "50us"}), ({"timeout": 2.0}, {"timeout": 2}), ({"memory": 1e6}, {"memory": 10**6}),
+    ({"cpus": 2.0}, {"cpus": 2})])
+def test_floats(wishes: dict[str, object], same: dict[str, object]) -> None:
+    """What is left of a deadline is small, and a computed size is a float."""
+    assert limits(**wishes) == limits(**same)
+
+
+def test_less_than_a_microsecond_is_refused_as_what_it_is() -> None:
+    assert "'0.000000001' is not between 1us and" in refused(timeout=1e-9).message
+
+
+@pytest.mark.parametrize(("argv", "words"), [
+    ("true", "is one text"), (b"true", "is one text"), (None, "None is no list"), (5, "5 is no list"),
+    (["sleep", 1], "has 1 in it, which is no text (hint: write '1')")])
+def test_commands_that_are_none(argv: object, words: str) -> None:
+    assert words in str(refusal(make_spec, argv))
+
+
+def test_a_command_of_bytes_and_paths() -> None:
+    assert make_spec([b"echo", Path("/a"), b"\xff"]).argv == ("echo", "/a", "\udcff")
+    assert "tuple" in refusal(Spec, argv=["true"]).message
+
+
+def test_a_path_with_a_mark_in_it_is_sent_to_the_other_option() -> None:
+    assert 'for a path with \':\', mount="type=bind,' in refused(volume="/a:b:/mnt").hint
+    assert "mount" not in refused(volume="/a").hint
+    assert 'for a path with \',\', volume="SRC:DST"' in refused(mount="type=bind,source=/a,b,target=/mnt").hint

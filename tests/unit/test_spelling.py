@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sandbox_cli import commands
 
+import sandbox
 from sandbox import config
 from sandbox.box import compile_plan
-from sandbox.errors import SandboxError, SpecError
+from sandbox.errors import SandboxError, SpecError, StepError
+from sandbox.execute import Executor
 from sandbox.options import TABLE, Option, make_spec
 from sandbox.records import Device, Joined, Tmpfs, Ulimit, Volume
 from sandbox.spec import Limits, Spec
 from sandbox.spelling import as_flag, as_toml, speaking, spelled
+from sandbox.steps import Phase, Plan, Step
 from support.saved_hosts import HOSTS
 
 TYPED = "a\0--memory"
@@ -129,3 +134,23 @@ def test_plans_that_are_refused(name: str) -> None:
         with speaking(as_flag):
             text = told(wishes)
         assert not re.search(r'\b[a-z]+=(?:"|True)', text), (wishes, text)
+
+
+@pytest.mark.parametrize("call", [sandbox.Sandbox, sandbox.plan])
+@pytest.mark.parametrize("spec", [["true"], "true", None])
+def test_what_is_no_spec(call: Callable[[Any], object], spec: object) -> None:
+    with pytest.raises(SpecError, match=r"a \w+ is no Spec \(hint: make_spec\(\[program"):
+        call(spec)
+
+
+def test_a_launcher_for_no_driver() -> None:
+    with pytest.raises(SpecError, match="driver: there is no driver 'nosuch'"), sandbox.Launcher(driver="nosuch"):
+        pass
+
+
+def test_a_state_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    executor = Executor(Plan(driver="none", name="x", steps=()), (None, None, None))
+    with pytest.raises(StepError, match=r"cannot make .*/file/sandbox: Not a directory") as caught:
+        executor._makedirs(Step("makedirs", Phase.SPAWN, (f"{tmp_path}/file/sandbox",)))
+    assert caught.value.hint == f"the state of each run is kept there: see findmnt -T {tmp_path}/file"
