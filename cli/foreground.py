@@ -60,7 +60,7 @@ def _run(spec: Spec, signals: Signals, terminal: Terminal | None) -> Report:
         for hole in warnings(spec):
             say(f"sandbox: warning: {escaped(hole)}")
         for note in box.plan.notes:
-            if note.startswith(("--device", "--gpu")):
+            if note.startswith(("--device", "--gpu", "--ulimit")):
                 say(f"sandbox: warning: {escaped(note)}")
         slave = terminal.slave if terminal else None
         process = box.start(stdin=slave, stdout=slave, stderr=slave)
@@ -82,8 +82,9 @@ def follow(parent: int) -> None:
 
 def tell(report: Report, target: Target | None, *, verbose: bool) -> int:
     """Write the report where it was asked for, and the summary when it matters."""
-    if (verbose or report.limit_ended or report.outcome == "failed" or report.refused_calls is not None
-            or any(one.note for one in report.labels)):
+    forks_refused = any(one.file.endswith(("/pids.events", "/pids.events.local")) for one in report.evidence)
+    if (verbose or report.limit_ended or forks_refused or report.outcome == "failed"
+            or report.refused_calls is not None or any(one.note for one in report.labels)):
         say("sandbox: " + escaped_lines(report.summary(verbose=verbose, unmet=False)))
     if target is not None:
         from sandbox.report import json_text

@@ -80,7 +80,7 @@ def plan_below(driver_name: str, spec: Spec, host: Host, *, name: str, unit: str
     groups = _groups(name, found, host, policy)
     figures = _figures(groups.values())
     watches = process.watches(spec, figures)
-    limits, more = process.limits(spec, watches)
+    limits, more = process.limits(spec, host, watches)
     devices = policy.limits(groups[policy.tree.mount].path) if policy and policy.tree else ()
     paths = tuple(group.path for group in groups.values())
     steps = (

@@ -23,7 +23,7 @@ class NoneDriver:
         found, unmet = wishes(spec.limits, host)
         refused = tuple(process.needs_cgroup(wish.realises, wish.knob.files(wish.tree.version)[0]) for wish in found)
         watches = process.watches(spec, ())
-        limits, more = process.limits(spec, watches)
+        limits, more = process.limits(spec, host, watches)
         steps = (
             *process.spawn(spec, host, name=name, watches=watches, cgroups=()),
             *process.enter(spec, host),

@@ -31,6 +31,7 @@ SCORE_BESIDE_INIT = 300
 """oom_score_adj of a command that shares its cgroup with an init that is not exempt. It is above what processes of a
 login (0) and of a user's systemd (200) start with, so that the OOM killer chooses the command."""
 
+NPROC = "nproc"
 RLIMIT_CORE = 4
 """The same on every architecture (<asm-generic/resource.h>): to load the module resource for it costs half a ms."""
 
@@ -56,22 +57,36 @@ def _watch(name: str, read: Read, limit: int, interval: int) -> Step:
     return _guard("watch", name, read.file, read.key, limit, interval, realises=f"limits.{name}" if limit else "")
 
 
-def limits(spec: Spec, found: Iterable[Step]) -> tuple[tuple[Limit, ...], tuple[Unmet, ...]]:
+def limits(spec: Spec, host: Host, found: Iterable[Step]) -> tuple[tuple[Limit, ...], tuple[Unmet, ...]]:
     """The limits that are not kernel files: rlimits, wall time, CPU time; and those that lack what they need."""
+    void = tuple(_void_for_root(spec, host))
     rows = [Limit(realises="limits.ulimit", asked=f"{item.name}={item.bounds}",
                   applied=f"RLIMIT_{item.name.upper()} {item.bounds}", knob="rlimit", note="of each process")
-            for item in spec.limits.ulimit]
+            for item in spec.limits.ulimit if not (void and item.name == NPROC)]
     if spec.limits.timeout is not None:
         rows.append(Limit(realises="limits.timeout", asked=f"{spec.limits.timeout:g} s", knob="watch",
                           applied=f"deadline {spec.limits.timeout:g} s after the execve"))
     if spec.limits.cpu_time is None:
-        return tuple(rows), ()
+        return tuple(rows), void
     watch = next((step for step in found if step.args[0] == "cpu_time"), None)
     if watch is None:
-        return tuple(rows), (needs_cgroup("limits.cpu_time", "cpuacct.usage"),)
+        return tuple(rows), (*void, needs_cgroup("limits.cpu_time", "cpuacct.usage"))
     rows.append(Limit(realises="limits.cpu_time", asked=f"{spec.limits.cpu_time:g} s", knob="watch",
                       applied=f"{watch.args[1]} compared every {CPU_TIME_MS} ms"))
-    return tuple(rows), ()
+    return tuple(rows), void
+
+
+def _shares_nproc(spec: Spec, host: Host) -> bool:
+    """Whether a limit of processes counts all processes of the user on the host: it counts by user namespace."""
+    asked = any(item.name == NPROC and item.soft is not None for item in spec.limits.ulimit)
+    return asked and host.uid == 0 and not namespaces.is_shifted(spec, host)
+
+
+def _void_for_root(spec: Spec, host: Host) -> Iterator[Unmet]:
+    """The kernel refuses no process to root of the host for its number (copy_process() in kernel/fork.c)."""
+    if _shares_nproc(spec, host) and namespaces.identity(spec, host).uid == 0:
+        yield Unmet(realises="limits.ulimit", reason="nproc: the kernel holds root of the host to no such limit",
+                    remedy=f"use {spelled('pids_limit')}, or leave {spelled('userns', 'host')} out")
 
 
 def needs_cgroup(realises: str, file: str) -> Unmet:
@@ -185,8 +200,15 @@ def _priorities(spec: Spec, *, beside_init: bool) -> Iterator[Step]:
 
 
 def notes(spec: Spec, host: Host) -> tuple[str, ...]:
-    """What a reader should know of the isolation."""
-    return (*namespaces.notes(spec, host), *filesystem.notes(spec, host))
+    """What a reader should know of the isolation, and of limits that it bears on."""
+    return (*_nproc_notes(spec, host), *namespaces.notes(spec, host), *filesystem.notes(spec, host))
+
+
+def _nproc_notes(spec: Spec, host: Host) -> Iterator[str]:
+    user = namespaces.identity(spec, host)
+    if _shares_nproc(spec, host) and user.uid:
+        yield (f"--ulimit nproc counts all processes of user {user.uid} on this machine, as the command shares the "
+               "host's user ids; --pids-limit counts those of the sandbox alone")
 
 
 def with_network(plan: Plan, spec: Spec, host: Host) -> Plan:

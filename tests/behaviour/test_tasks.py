@@ -70,3 +70,26 @@ def test_ulimits(sandbox: Program) -> None:
                            "r.getrlimit(r.RLIMIT_STACK))"))
     assert done.out == b"(64, 128) (0, 0) (1048576, 2097152)\n"
     assert done.limit("--ulimit")["enforced"]
+
+
+def test_a_limit_of_tasks_that_was_hit_is_told(sandbox: Program) -> None:
+    """Also when the command goes on, and without --verbose."""
+    fork = "import os\ntry:\n  while os.fork(): pass\nexcept BlockingIOError: print('full')\nelse: os._exit(0)"
+    done = sandbox("--pids-limit", "1", *python(fork))
+    assert (done.code, done.out) == (0, b"full\n")
+    assert "exited with 0; its task limit of 1 refused 1 fork(s)" in done.err
+    assert "task limit" not in sandbox("--pids-limit", "9", *python("print(1)")).err
+
+
+@pytest.mark.requires("root")
+@pytest.mark.once
+def test_a_limit_of_processes_with_the_hosts_ids(sandbox: Program) -> None:
+    flags = ("--userns", "host", "--ulimit", "nproc=100")
+    shared = sandbox(*flags, "-u", "4321:4321", "--", "true")
+    assert shared.code == 0
+    assert "sandbox: warning: --ulimit nproc counts all processes of user 4321 on this machine" in shared.err
+    assert any(note.startswith("--ulimit nproc") for note in shared.report["notes"])
+    root = sandbox(*flags, "--", "true")
+    assert root.code == 125
+    assert "--ulimit cannot be enforced here: nproc: the kernel holds root of the host to no such limit" in root.err
+    assert "warning" not in sandbox("--ulimit", "nproc=100", "--", "true").err
