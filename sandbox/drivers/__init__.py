@@ -63,7 +63,8 @@ def choose(spec: Spec, host: Host) -> tuple[Driver, str]:
     driver = get(name)
     problems = driver.problems(host)
     if problems:
-        raise DriverUnavailable(f"the {name} driver cannot be used here: {problems[0]}", hint=_instead(name, host))
+        raise DriverUnavailable(f"the {name} driver cannot be used here: {problems[0]}",
+                                hint=_instead(name, spec, host))
     strange = sorted(asked - PLACES[name])
     if strange:
         able = [other for other in NAMES if strange[0] in PLACES[other] and other != "none"]
@@ -72,10 +73,10 @@ def choose(spec: Spec, host: Host) -> tuple[Driver, str]:
     return driver, reason
 
 
-def _instead(name: str, host: Host) -> str:
+def _instead(name: str, spec: Spec, host: Host) -> str:
     """What to do when the driver ``name`` cannot be used."""
     if name not in ASKING:
-        return f"see `sandbox info`, or leave {spelled('driver')} out"
+        return "see `sandbox info`" + (f", or leave {spelled('driver')} out" if spec.driver == name else "")
     return host.manager.remedy or f"use {spelled('driver', 'cgroupfs')}"
 
 
@@ -92,7 +93,7 @@ def _automatic(asked: frozenset[str], host: Host) -> tuple[str, str]:
     manager = host.manager
     if not host.systemd_running:
         problems = get("cgroupfs").problems(host)
-        if problems:
+        if problems and "cgroup_parent" not in asked:
             return "none", f"no cgroup can be made here: {problems[0]}"
         return "cgroupfs", "systemd is not running, so nobody else manages the cgroups"
     if "cgroup_parent" in asked:

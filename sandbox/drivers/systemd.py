@@ -6,12 +6,14 @@ process. The kernel files are the same ones, and every limit is read back from t
 
 from __future__ import annotations
 
+from ..errors import SpecError
 from ..facts import Hierarchy, Property
 from ..host import Host
 from ..knobs import V1_CONTROLLER
 from ..reads import reads
 from ..records import UNLIMITED
 from ..spec import Spec
+from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING, NamedTuple
 from ..steps import Limit, Phase, Plan, Read, Step
 from ..units import show_bytes
@@ -76,6 +78,7 @@ class _Compiler:
         alone = [one.wish for one in told if one.wish.relative and not one.properties]
         self.unmet = (*unmet, *unit.untyped(spec, host), *(unit.without_effect(wish, host) for wish in alone))
         self.limits = [one for one in told if one.wish not in alone]
+        self._refuse_rivals()
         self.leaves = self._leaves()
         self.counted = frozenset(self._counted())
         self.policy = self._policy()
@@ -84,7 +87,7 @@ class _Compiler:
         """Put it together."""
         figures = tuple(self._figures())
         watches = process.watches(self.spec, figures)
-        others, more = process.limits(self.spec, watches)
+        others, more = process.limits(self.spec, self.host, watches)
         limits = (*(limit(told.wish, self._place(told), self._ancestors(told)) for told in self.limits),
                   *(self.policy.limits(self._devices()) if self.policy and self.policy.tree else ()), *others)
         plan = Plan(driver=driver.name, name=self.name, steps=tuple(self._steps(watches)), limits=limits,
@@ -115,6 +118,19 @@ class _Compiler:
         alone = {TOGETHER.get(one.wish.knob.field) for one in told if not one.properties}
         plain = {wish.knob.field: wish for wish in found}
         return [Told(plain[one.wish.knob.field], ()) if one.wish.knob.field in alone else one for one in told]
+
+    def _refuse_rivals(self) -> None:
+        """Refuse a property that a limit sets as well, to another value: systemd would take the last one.
+
+        :raises SpecError: naming both.
+        """
+        given = zip(self.spec.property, self.host.manager.properties, strict=False)
+        typed = {one.name: (text, one.words) for text, one in given}
+        for wish, words in ((told.wish, one) for told in self.limits for one in told.properties):
+            text, other = typed.get(words.name, ("", words.words))
+            if other != words.words:
+                raise SpecError(f"{spelled(wish.realises, wish.asked)} and {spelled('property', text)} are two values "
+                                f"for {words.name}", field="property", hint="give one of them")
 
     def _with_holders(self, wish: Wish) -> Wish:
         """The unit's limits of tasks and memory count our own processes, too; they must not cost the workload any."""

@@ -52,7 +52,8 @@ CAPABILITIES = (
 )
 SENSITIVE = {
     "/": "every file of the host", "/proc": "the kernel's settings and every process of the host",
-    "/sys": "the kernel's settings, devices and cgroups", "/dev": "the host's devices",
+    "/sys": "the kernel's settings, devices and cgroups", "/dev/shm": "the shared memory of the host's processes",
+    "/dev": "the host's device nodes, but open none: that takes --device",
     "/run": "the sockets of the host's services", "/var/run": "the sockets of the host's services",
     "/etc": "the host's configuration and password hashes", "/boot": "the host's kernel",
     "/root": "the home of the host's root", "/home": "the homes of the host's users", "/usr": "the host's programs",
@@ -60,7 +61,7 @@ SENSITIVE = {
     "/sbin": "the host's programs",
 }
 """Directories of the host, with what a volume of one opens."""
-THROUGHOUT = ("/proc", "/sys", "/dev", "/run", "/var/run")
+THROUGHOUT = ("/proc", "/sys", "/dev/shm", "/dev", "/run", "/var/run")
 """Those where whatever is below is as bad."""
 SHARED = {
     "pid": "it sees all processes of the host, and may signal those that run as its user unless Landlock forbids it",

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from ..errors import SandboxError, Unsupported
+from ..errors import SandboxError, SpecError, Unsupported
 from ..stdlib import signal, suppress
 from . import engine as engines
 from .client import Command, SignalSource, window
@@ -112,6 +112,7 @@ def _wanted(name: str, engine: str, image: str) -> Lab | None:
     """The lab that is up and meant.
 
     :raises SandboxError: the name is taken by another kind of lab.
+    :raises SpecError: several are up, and nothing says which one is meant.
     """
     labs = running()
     if name:
@@ -122,7 +123,10 @@ def _wanted(name: str, engine: str, image: str) -> Lab | None:
         return found
     if engine or image:
         return None
-    return labs[0] if len(labs) == 1 else None
+    if len(labs) > 1:
+        raise SpecError(f"there are {len(labs)} labs: {', '.join(lab.name for lab in labs)}", field="name",
+                        hint=f"name one: --name {labs[0].name}")
+    return labs[0] if labs else None
 
 
 def _choose(engine: str, image: str) -> Engine:

@@ -106,6 +106,13 @@ def test_a_profile_of_ones_own_counts_as_open() -> None:
     assert warnings(spec) == ("--security-opt seccomp=/p.json: it may call whatever this profile lets through",)
 
 
+def test_devices_cannot_be_opened_through_a_volume() -> None:
+    [line] = warnings(wish(volume=(Volume("/dev/null", "/tmp/x", False),)))
+    assert line == "-v /dev/null: it can change the host's device nodes, but open none: that takes --device"
+    [line] = warnings(wish(volume=(Volume("/dev/shm/a", "/tmp/x", True),)))
+    assert line == "-v /dev/shm/a: it can read the shared memory of the host's processes"
+
+
 def test_labels_are_shared() -> None:
     lines = warnings(wish(security_opt=("label=type:container_t", "apparmor=mine")))
     assert [line.partition(":")[0] for line in lines] == ["--security-opt label=type", "--security-opt apparmor=mine"]

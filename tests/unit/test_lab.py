@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.errors import SpecError
-from sandbox.lab import image, recipe, remains
+from sandbox.lab import control, image, recipe, remains
 from sandbox.lab.inside import place
 from sandbox.lab.inside.frames import LARGEST, MAGIC, Frames, frame
-from sandbox.lab.record import check_name
+from sandbox.lab.record import Lab, check_name
 
 CONTENT = st.lists(st.tuples(st.sampled_from([b"I", b"O", b"X"]), st.binary(max_size=300)), max_size=6)
 
@@ -97,3 +97,12 @@ def test_directories_of_the_system_are_not_covered(directory: str) -> None:
 @pytest.mark.parametrize("directory", ["/home/a", "/srv", "/var/tmp/a", "/usrx"])
 def test_other_directories_are_shown_from_the_host(directory: str) -> None:
     assert not place.is_system(directory)
+
+
+def test_which_of_two_labs_is_to_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    labs = [Lab(name=name, engine="container", image="", since=0) for name in ("one", "two")]
+    monkeypatch.setattr(control, "running", lambda: labs)
+    with pytest.raises(SpecError, match=r"there are 2 labs: one, two \(hint: name one: --name one\)"):
+        control.up()
+    monkeypatch.setattr(control, "running", lambda: labs[:1])
+    assert control._wanted("", "", "") is labs[0]

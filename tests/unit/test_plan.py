@@ -17,10 +17,10 @@ from sandbox.drivers import choose, get
 from sandbox.errors import DriverUnavailable, SpecError
 from sandbox.facts import Node, Place
 from sandbox.init import wire
-from sandbox.options import TABLE
+from sandbox.options import TABLE, make_spec
 from sandbox.spec import Spec
 from sandbox.spelling import flag_of
-from sandbox.steps import Where
+from sandbox.steps import Plan, Where
 from sandbox.teach import explain, shell
 from support.saved_hosts import HOSTS, SPECS, by, hosts_and_ways, spec
 
@@ -123,6 +123,37 @@ def test_choosing() -> None:
         choose(replace(ANY, driver="cgroupfs"), HOSTS["none"])
     with pytest.raises(SpecError, match="kubernetes"):
         choose(replace(ANY, driver="kubernetes"), HOSTS["hybrid"])
+
+
+def test_a_cgroup_parent_that_is_not_there_is_the_error_that_is_told() -> None:
+    """And not that the driver for hosts without cgroups knows no parent."""
+    machine = HOSTS["hybrid"]
+    missing = machine._replace(hierarchies=tuple(
+        tree._replace(parent=None, reason="there is no /x") for tree in machine.hierarchies))
+    with pytest.raises(DriverUnavailable, match=r"cgroupfs driver cannot be used here: there is no /x") as caught:
+        choose(replace(ANY, cgroup_parent="/x"), missing)
+    assert caught.value.hint == "see `sandbox info`"  # no driver was asked for that could be left out
+    with pytest.raises(DriverUnavailable, match="leave driver out"):
+        choose(replace(ANY, cgroup_parent="/x", driver="cgroupfs"), missing)
+
+
+@pytest.mark.parametrize("driver", ["cgroupfs", "none"])
+def test_a_limit_of_processes_that_counts_those_of_the_host(driver: str) -> None:
+    """RLIMIT_NPROC counts by user and user namespace, and root of the initial one is exempt from it."""
+    def compiled(**wishes: object) -> Plan:
+        wanted = make_spec(["true"], ulimit="nproc=5", timeout=5, **wishes)
+        return get(driver).compile(wanted, HOSTS["hybrid"], name="x")
+
+    shared = compiled(userns="host", user="4321:4321")
+    [note] = [note for note in shared.notes if note.startswith("--ulimit nproc counts all processes of user 4321 ")]
+    assert note in explain.text(shared, ANY, HOSTS["hybrid"])
+    assert shared.unmet == ()
+    root = compiled(userns="host")
+    assert [(one.realises, one.remedy) for one in root.unmet] == [
+        ("limits.ulimit", 'use pids_limit, or leave userns="host" out')]
+    assert [row.realises for row in root.limits] == ["limits.timeout"]
+    private = compiled()
+    assert (private.unmet, [note for note in private.notes if "nproc" in note]) == ((), [])
 
 
 def test_what_is_on_the_allow_list_is_no_secret() -> None:

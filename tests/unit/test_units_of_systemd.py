@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from sandbox.box import compile_plan
 from sandbox.drivers import choose
 from sandbox.drivers.properties import INFINITY, properties, rounded
 from sandbox.drivers.unit import placed, slice_path
@@ -14,6 +15,7 @@ from sandbox.facts import Disk, Hierarchy, Manager, Property
 from sandbox.host import Host, from_json, to_json
 from sandbox.options import make_spec
 from sandbox.spec import Spec
+from sandbox.steps import Plan
 from sandbox.wishes import Wish, wishes
 
 CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
@@ -92,10 +94,22 @@ def test_places_a_driver_does_not_know(flags: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("flags", [{"unit": "a.mount"}, {"unit": "init"}, {"slice": "a--b"}, {"slice": "-a"},
                                    {"unit_type": "slice"}, {"property": "memorymax=1"}, {"property": "MemoryMax"},
-                                   {"unit": "a.service"}])
+                                   {"unit": "a.service"}, {"slice": "x.service"}])
 def test_malformed_places(flags: dict[str, str]) -> None:
     with pytest.raises(SpecError):
         make_spec(["true"], **flags)
+
+
+def test_a_property_that_contradicts_a_limit() -> None:
+    spec = make_spec(["true"], driver="systemd", memory="32m", property=["Nice=5", "MemoryMax=64M"])
+
+    def compiled(size: int) -> Plan:
+        words = (Property("Nice", "i", ("5",)), Property("MemoryMax", "t", (str(size << 20),)))
+        return compile_plan(spec, HOST._replace(manager=MANAGER._replace(properties=words)), name="x")[0]
+
+    with pytest.raises(SpecError, match=r'memory="32M" and property="MemoryMax=64M" are two values for MemoryMax'):
+        compiled(64)
+    assert not compiled(32).unmet
 
 
 def test_a_saved_host_keeps_its_manager() -> None:
