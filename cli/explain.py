@@ -28,8 +28,10 @@ def explain(spec: Spec, *, host_file: str | None, format: str, export: str | Non
     host = probe_for(spec) if host_file is None else load_host(host_file)
     plan, _ = compile_plan(spec, host, name="example")
     if export is not None:
+        from sandbox.teach.export import ask
         from sandbox.teach.export import export as translate
 
+        host = ask(export, host) if host_file is None else host
         found = translate(export, spec, host, plan if show_env else without_values(plan))
         emit(found.text.rstrip("\n"))
         for one in found.lost:

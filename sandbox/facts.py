@@ -123,6 +123,19 @@ class Manager(NamedTuple):
     remedy: str = ""
 
 
+class Docker(NamedTuple):
+    """What ``docker version`` says. Texts are empty when it does not say.
+
+    :param client: version of the docker command, e.g. ``28.2.2``.
+    :param runtime: name of the OCI runtime that the daemon starts containers with, e.g. ``runc``.
+    :param runtime_version: e.g. ``1.1.15``.
+    """
+
+    client: str = ""
+    runtime: str = ""
+    runtime_version: str = ""
+
+
 class Node(NamedTuple):
     """A device node.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from .facts import Disk, Hierarchy, Lent, Manager, Network, Node, Place
+from .facts import Disk, Docker, Hierarchy, Lent, Manager, Network, Node, Place
 from .stdlib import NamedTuple
 from .units import show_cpu_list
 
@@ -59,6 +59,7 @@ class Host(NamedTuple):
     :param bfq: ``MAJ:MIN`` of the disks whose scheduler is bfq, only when a Spec has an I/O weight.
     :param iocost: ``MAJ:MIN`` of the disks on which ``io.cost.qos`` has switched iocost on, likewise.
     :param lent: only when a Spec has ``--user`` for another than the launcher, who is not root.
+    :param docker: only for an export to docker, and from a detailed probe.
     :param landlock_abi: version of the Landlock ABI, 0 when it is off.
     :param systemd_version: e.g. ``252``, only from a detailed probe, like all that follow.
     :param lsm: active Linux security modules.
@@ -103,6 +104,7 @@ class Host(NamedTuple):
     bfq: tuple[str, ...] = ()
     iocost: tuple[str, ...] = ()
     lent: Lent = Lent()
+    docker: Docker = Docker()
     landlock_abi: int | None = None
     systemd_version: str | None = None
     lsm: tuple[str, ...] = ()
@@ -205,6 +207,7 @@ def to_json(host: Host) -> str:
                                "places": [place._asdict() for place in host.places],
                                "nodes": [node._asdict() for node in host.nodes],
                                "network": host.network._asdict(), "lent": host.lent._asdict(),
+                               "docker": host.docker._asdict(),
                                "manager": host.manager._asdict() | {
                                    "properties": [one._asdict() for one in host.manager.properties]}}
     return json.dumps({"schema_version": SCHEMA_VERSION, **record}, indent=2)

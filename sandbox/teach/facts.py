@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 
+from ..facts import Docker
 from ..host import Host, small_file
+
+DOCKER_PARTS = ("Engine", "containerd", "docker-init", "tini")
+"""What ``docker version`` lists beside the runtime (moby's ``fillPlatformVersion()``)."""
 
 
 def add(host: Host, root: str = "") -> Host:
@@ -18,6 +22,7 @@ def add(host: Host, root: str = "") -> Host:
     return host._replace(
         memory_total=psutil.virtual_memory().total,
         swap_total=psutil.swap_memory().total,
+        docker=docker(),
         systemd_version=systemd_version() if host.systemd_running else None,
         lsm=security_modules(root, host.landlock_abi, selinux, apparmor),
         selinux=selinux,
@@ -44,6 +49,26 @@ def systemd_version() -> str | None:
         return None
     words = done.stdout.split()
     return words[1] if words[:1] == ["systemd"] and len(words) > 1 else None
+
+
+def docker() -> Docker:
+    """What ``docker version`` says: the daemon runs its default runtime with ``--version`` for it.
+
+    It is the daemon that knows which runtime that is, and where. When it does not answer, the command's own version is
+    told all the same. podman's ``docker`` has another form of answer, and is none.
+    """
+    import json
+    import subprocess
+    try:
+        done = subprocess.run(("docker", "version", "--format", "{{json .}}"), capture_output=True, text=True,
+                              timeout=5, check=False)
+        told = json.loads(done.stdout)
+        client, server = told["Client"], told.get("Server") or {}
+        known = client["Version"] if "ApiVersion" in client else ""
+        parts = [one for one in server.get("Components") or () if one["Name"] not in DOCKER_PARTS]
+        return Docker(str(known), *(str(parts[0][key]) for key in ("Name", "Version") if known and parts))
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError, AttributeError):
+        return Docker()
 
 
 def security_modules(root: str, abi: int | None, selinux: str | None, apparmor: bool | None) -> tuple[str, ...]:

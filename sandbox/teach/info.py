@@ -25,7 +25,7 @@ def _cgroups(host: Host, driver_name: str) -> list[str]:
              " Controllers:" if host.hierarchies else " Controllers: none"]
     for tree, used in zip(host.hierarchies, _used(host, driver_name), strict=True):
         lines += _tree(tree, used)
-    return [*lines, f" Systemd: {_systemd(host)}"]
+    return [*lines, f" Systemd: {_systemd(host)}", *_docker(host)]
 
 
 def _version(host: Host) -> str:
@@ -75,6 +75,13 @@ def _systemd(host: Host) -> str:
     whose = "of this user" if manager.user else "of the system"
     given = f"; units can be given {', '.join(manager.controllers)}" if manager.controllers else ""
     return f"{manager.version}, the manager {whose}{given}"
+
+
+def _docker(host: Host) -> list[str]:
+    if not host.docker.client:
+        return []
+    runtime = f"{host.docker.runtime} {host.docker.runtime_version}".strip()
+    return [f" Docker: {host.docker.client}, OCI runtime: {runtime or f'{UNKNOWN}, the daemon does not answer'}"]
 
 
 def _machine(host: Host) -> list[str]:

@@ -17,11 +17,9 @@ from sandbox.drivers import get
 from sandbox.errors import SpecError
 from sandbox.facts import Disk, Node, Place
 from sandbox.host import Host, from_json
-from sandbox.knobs import weight_from_shares
 from sandbox.options import make_spec
 from sandbox.spec import Limits, Spec
 from sandbox.teach.export import NAMES, Export, export, isolation
-from sandbox.teach.export.containers import least_shares
 from sandbox.teach.export.quoting import shell_word, unit_word
 
 HOSTS = {path.stem: from_json(path.read_text()) for path in sorted((Path(__file__).parent / "hosts").glob("*.json"))}
@@ -109,19 +107,9 @@ def test_rounding_is_told() -> None:
 
 
 def test_weights_by_the_formula_of_each_tool() -> None:
-    docker = made("docker", cpu_weight="200")
-    assert "--cpu-shares=2437" in docker.text
-    assert any("200 by runc 1.3.2" in sentence and "93 by older" in sentence for sentence in docker.lost)
     assert json.loads(made("oci", cpu_shares="512").text)["linux"]["resources"]["unified"] == {"cpu.weight": "59"}
     legacy = json.loads(made("oci", host=V1, cpu_shares="512").text)["linux"]["resources"]
     assert (legacy["cpu"], "unified" in legacy) == ({"shares": 512}, False)
-
-
-@given(st.integers(1, 10000))
-def test_shares_for_a_weight(weight: int) -> None:
-    shares = least_shares(weight)
-    assert weight_from_shares(shares) >= weight
-    assert shares == 2 or weight_from_shares(shares - 1) < weight
 
 
 def test_what_only_the_other_cgroup_version_has() -> None:

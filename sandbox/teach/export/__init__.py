@@ -29,6 +29,18 @@ class Export(NamedTuple):
     lost: tuple[str, ...]
 
 
+def ask(name: str, host: Host) -> Host:
+    """``host`` with what a translation must know of the tool that is here. Starts the tool.
+
+    :param name: one of :data:`NAMES`; any other asks nothing.
+    """
+    if name != "docker":
+        return host
+    from ..facts import docker
+
+    return host._replace(docker=docker())
+
+
 def export(name: str, spec: Spec, host: Host, plan: Plan) -> Export:
     """``spec`` in the words of another tool; values of variables that are not on the allow-list stay out of it.
 

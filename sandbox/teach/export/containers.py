@@ -1,8 +1,9 @@
 """The run as a ``docker run`` and as a ``podman run`` command line.
 
 Sources: docker-run(1) and moby's ``daemon_unix.go``, podman-run(1). Both count swap as docker does, memory plus swap,
-and hand the rest to an OCI runtime, which turns shares and block I/O weights into those of cgroup v2 by formulas that
-changed over time. podman passes any cgroup v2 file on (``--cgroup-conf``), so that nothing need be converted there.
+and hand the rest to an OCI runtime, which turns shares and block I/O weights into those of cgroup v2
+(:mod:`~sandbox.teach.export.runtimes`). podman passes any cgroup v2 file on (``--cgroup-conf``), so that nothing need
+be converted there.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import math
 import signal
 from collections.abc import Iterator
 
-from ...knobs import io_weight_from_blkio, shares_from_weight, weight_from_shares
+from ...knobs import bfq_from_io_weight, io_weight_from_blkio, shares_from_weight
 from ...records import UNLIMITED
 from ...spec import Spec
 from ...wishes import DEFAULT_PERIOD, Wish
-from . import isolation_flags
+from . import isolation_flags, runtimes
 from .quoting import shell_lines, shell_word
 from .values import (
     Lost,
@@ -65,6 +66,7 @@ def _docker(values: Values) -> Pieces:
         yield Lost("--pids-limit: no limit is no setting for docker; where systemd makes its scopes, DefaultTasksMax= "
                    "holds then.")
     yield from _disks(values)
+    yield from _docker_rates(values)
     yield from _docker_io_weight(values)
     for wish in values.all(*FILE_ONLY):
         yield Lost(f"{flag(wish)}: docker has no flag for {file_text(wish)[0]}.")
@@ -142,20 +144,16 @@ def _cpu(values: Values) -> Pieces:
 
 def _docker_weight(values: Values) -> Pieces:
     """docker knows shares alone, and its runtime makes a weight of them."""
+    docker = values.host.docker
+    convert = runtimes.formula(docker)
     for wish in values.all("cpu_weight"):
-        shares = values.spec.limits.cpu_shares or least_shares(wish.value)
+        shares = values.spec.limits.cpu_shares or runtimes.fewest_shares(wish.value, *([convert] if convert else []))
         yield f"--cpu-shares={shares}"
-        old = 1 + (shares - 2) * 9999 // 262142
-        new = weight_from_shares(shares)
-        yield Lost(f"{flag(wish)}: {shares} shares become cpu.weight {new} by runc 1.3.2 and crun 1.23 or later, "
-                   f"but {old} by older ones; sandbox writes {wish.value}.")
-
-
-def least_shares(weight: int) -> int:
-    """The fewest shares that a present-day runtime turns into ``weight``, or the next weight above."""
-    import bisect
-
-    return bisect.bisect_left(range(262145), weight, lo=2, key=weight_from_shares)
+        if convert is None:
+            yield Lost(f"{flag(wish)}: {shares} shares become {runtimes.both(shares)}; sandbox writes {wish.value}.")
+        elif convert(shares) != wish.value:
+            yield Lost(f"{flag(wish)}: {shares} shares become cpu.weight {convert(shares)} by {docker.runtime} "
+                       f"{docker.runtime_version}, docker's runtime here; sandbox writes {wish.value}.")
 
 
 def _memory(values: Values) -> Pieces:
@@ -195,16 +193,46 @@ def _disks(values: Values) -> Pieces:
             yield f"--{wish.knob.field.replace('_', '-')}={shell_word(path)}"
 
 
+def _docker_rates(values: Values) -> Pieces:
+    drops = runtimes.drops_rates(values.host.docker)
+    for wish in filter(is_finite, values.all(*DEVICE_FIELDS) if drops is not False else ()):
+        which = (f"{values.host.docker.client}, which is here," if drops else
+                 "from 25.0 to 25.0.6 and from 26.0 to 27.1.1")
+        yield Lost(f"{flag(wish)}: the docker command {which} drops it without a word (docker/cli#5321).")
+
+
 def _docker_io_weight(values: Values) -> Pieces:
-    """docker's weights go from 10 to 1000; runtimes make 1 to 10000 of them."""
-    for wish in values.all("io_weight", "blkio_weight_device"):
-        disk = isinstance(wish.value, tuple)
-        weight = wish.value[1] if disk else wish.value
-        told = min(max(round((weight - 1) * 990 / 9999) + 10, 10), 1000)
-        yield (f"--blkio-weight-device={shell_word(disk_path(wish, values.host))}:{told}" if disk else
-               f"--blkio-weight={told}")
-        yield Lost(f"{flag(wish)}: weight {told} becomes io.weight {io_weight_from_blkio(told)} (sandbox: {weight}), "
-                   f"or io.bfq.weight {told} where the kernel has that file; docker drops it where it finds neither.")
+    """docker's weights go from 10 to 1000. On cgroup v2 a runtime may make 1 to 10000 of the one for all devices."""
+    for wish in values.all("io_weight"):
+        told = values.spec.limits.blkio_weight or _blkio(wish.value, values.version)
+        yield f"--blkio-weight={told}"
+        if values.version == 2:
+            yield _converted(wish, told, values)
+        elif values.spec.limits.blkio_weight is None:
+            yield Lost(f"{flag(wish)}: docker's weights go from 10 to 1000, and cgroup v1 gets {told} as it is.")
+    for wish in values.all("blkio_weight_device"):
+        told = int(wish.asked.rpartition(":")[2])
+        yield f"--blkio-weight-device={shell_word(disk_path(wish, values.host))}:{told}"
+        if values.version == 2:
+            yield Lost(f"{flag(wish)}: weight {told} goes to io.bfq.weight; where the kernel has no such file, runc "
+                       f"drops it, and crun starts no container; sandbox writes io.weight {wish.value[1]} there.")
+
+
+def _blkio(weight: int, version: int) -> int:
+    """docker's block I/O weight for an ``io.weight``."""
+    told = round((weight - 1) * 990 / 9999) + 10 if version == 2 else bfq_from_io_weight(weight)
+    return min(max(told, 10), 1000)
+
+
+def _converted(wish: Wish, told: int, values: Values) -> Lost:
+    docker = values.host.docker
+    becomes = f"{flag(wish)}: weight {told} becomes io.bfq.weight {told} where the kernel has that file"
+    known, weight = runtimes.has_io_weight(docker), io_weight_from_blkio(told)
+    if known is False:
+        return Lost(f"{becomes}; where it has not, {docker.runtime} {docker.runtime_version}, docker's runtime here, "
+                    "starts no container.")
+    by = "" if known else " by runc and crun 1.5 or later"
+    return Lost(f"{becomes}, else io.weight {weight}{by}; sandbox writes io.weight {wish.value}.")
 
 
 # -- everything else -----------------------------------------------------------------------------------------------

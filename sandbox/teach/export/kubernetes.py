@@ -1,8 +1,8 @@
 """The run as a Pod manifest for Kubernetes.
 
 Sources: the API reference of Pod v1; kubelet's ``helpers_linux.go``: shares are thousandths of a CPU times 1024, at
-least 2, and the runtime makes a weight of them. A Pod knows little: limits of CPU, memory and huge pages, and requests,
-which place it on a node and only then become weights.
+least 2, and on cgroup v2 the node's runtime, which is not known here, makes a weight of them. A Pod knows little:
+limits of CPU, memory and huge pages, and requests, which place it on a node and only then become weights.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...drivers.cgroupfs import PREFIX
-from ...knobs import weight_from_shares
+from ...knobs import shares_from_weight
 from ...records import UNLIMITED
 from ...spec import Spec
 from ...units import show_bytes
 from ...wishes import DEFAULT_PERIOD, Wish
-from . import isolation_pod
-from .containers import least_shares
+from . import isolation_pod, runtimes
 from .values import Lost, Values, as_utf8, environment, file_text, flag, mangled, sort
 
 TOLD = ("cpus", "cpu_weight", "memory", "memory_low", "oom_group", "hugetlb")
@@ -129,20 +128,22 @@ def _weight(values: Values) -> Iterator[Entry | Lost]:
     limit = next((wish.value[0] * 1000 // wish.value[1] for wish in values.all("cpus")
                   if wish.value[0] != UNLIMITED), None)
     for wish in values.all("cpu_weight"):
-        wanted = values.spec.limits.cpu_shares or least_shares(wish.value)
+        wanted = values.spec.limits.cpu_shares or (
+            runtimes.fewest_shares(wish.value) if values.version == 2 else shares_from_weight(wish.value))
         request = -(-wanted * 1000 // 1024)
         if limit is not None and request > limit:
             yield Lost(f"{flag(wish)}: requests.cpu {request}m would be above limits.cpu, which Kubernetes refuses.")
             continue
         yield "container.resources.requests.cpu", f"{request}m"
         shares = max(request * 1024 // 1000, 2)
-        yield Lost(f"{flag(wish)}: requests.cpu {request}m places the Pod and is {shares} shares, cpu.weight "
-                   f"{weight_from_shares(shares)} by a present-day runtime (sandbox: {wish.value}).")
+        becomes = f", {runtimes.both(shares)}; sandbox writes {wish.value}" if values.version == 2 else ""
+        yield Lost(f"{flag(wish)}: requests.cpu {request}m places the Pod and is {shares} shares{becomes}.")
         return
     if limit is not None:
         shares = max(limit * 1024 // 1000, 2)
-        yield Lost("Without requests.cpu Kubernetes takes limits.cpu for it, and cpu.weight becomes "
-                   f"{weight_from_shares(shares)}, not 100.")
+        becomes = f"{runtimes.both(shares)}; the kernel's default is 100" if values.version == 2 else (
+            "cpu.shares of cgroup v1; the kernel's default is 1024")
+        yield Lost(f"Without requests.cpu Kubernetes takes limits.cpu for it, which is {shares} shares, {becomes}.")
 
 
 def _page_size(wish: Wish) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from ...drivers.properties import FINE_SINCE, properties
 from ...drivers.unit import unit_name
 from ...facts import Property
+from ...knobs import bfq_from_io_weight, blkio_from_io_weight, shares_from_weight
 from ...property import text
 from ...records import UNLIMITED
 from ...unit import plain
@@ -50,6 +51,8 @@ def _command(values: Values) -> Iterator[str | Lost]:
     for setting in (*_limits(values, parts=parts), *_ends(values, scope=scope), *_process(values, scope=scope),
                     *isolated, *_own(values)):
         yield setting if isinstance(setting, Lost) else f"-p {shell_word('='.join(setting))}"
+    if _version(values) == NEWEST:
+        yield from _in_whole_percent(values)
     if spec.cwd is not None:
         yield f"--working-directory={shell_word(spec.cwd)}"
     elif not scope:
@@ -168,6 +171,14 @@ def _limits(values: Values, *, parts: int) -> Iterator[Setting | Lost]:
                        "it, below the unit's own cgroup.")
         elif field == "cpus":
             yield from _quota(wish, parts)
+        elif values.version == 1 and field == "cpu_weight":
+            # CPUWeight= would be converted, and shares of the user's would not come back as they were.
+            yield "CPUShares", str(values.spec.limits.cpu_shares or shares_from_weight(wish.value))
+        elif values.version == 1 and field == "io_weight":
+            yield from map(_setting, told)
+            made = bfq_from_io_weight(blkio_from_io_weight(wish.value))
+            yield Lost(f"{flag(wish)}: on cgroup v1, systemd 252 makes blkio.bfq.weight {made} of "
+                       f"IOWeight={wish.value}.")
         else:
             yield from (_setting(one) for one in told)
     if "pids_limit" not in values.wishes:
@@ -191,6 +202,15 @@ def _quota(wish: Wish, parts: int) -> Iterator[Setting | Lost]:
             yield Lost(f"{flag(wish)}: {quota} us of {period} us are rounded up to {percent}: systemd keeps {kept}.")
     if period != DEFAULT_PERIOD:
         yield "CPUQuotaPeriodSec", show_seconds(period / SECOND)
+
+
+def _in_whole_percent(values: Values) -> Iterator[Lost]:
+    """What an older systemd than the newest would keep of the quota, where no systemd says which it is."""
+    for wish in values.all("cpus"):
+        quota, period = wish.value
+        if quota != UNLIMITED and quota * 100 % period:
+            yield Lost(f"{flag(wish)}: an older systemd than {FINE_SINCE} keeps CPUQuota={quota * 100 // period}% from "
+                       "the next daemon-reload on.")
 
 
 def _setting(one: Property) -> Setting:
