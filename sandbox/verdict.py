@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from errno import ENOENT
 
+from .ancestors import OOMD, Rise
 from .report import Evidence, LabelReport, LimitReport, Outcome, RefusedCall, Report
 from .spec import Spec
 from .spelling import flag_of
@@ -16,7 +17,6 @@ from .verify import Reading
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .ancestors import Rise
     from .oom import Kills
 
 TIME_LIMITS = ("wall_time", "cpu_time")
@@ -61,8 +61,9 @@ def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequen
     :param task_limits: each ``pids.max`` that limits tasks, its own and the ancestors'; only needed where the kernel
         does not count in which cgroup the limit was that refused a fork.
     """
-    code, number = _status(ending, usage)
-    outcome = _outcome(ending, usage, log, code, number)
+    oomd = _oomd(rises)
+    code, number = _status(ending, usage, oomd)
+    outcome = _outcome(ending, usage, log, oomd, code, number)
     errno, exit_code = _exec_failure(ending)
     failed = {one.realises for one in unmet}
     return Report(
@@ -79,25 +80,33 @@ def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequen
         landlock_abi=landlock_abi, spec=spec, plan=plan)
 
 
-def _status(ending: Ending, usage: Usage) -> tuple[int | None, int | None]:
+def _oomd(rises: Sequence[Rise]) -> Rise | None:
+    """Return the cgroup, its own or one above, that systemd-oomd chose during the run."""
+    return next((rise for rise in rises if rise.key == OOMD), None)
+
+
+def _status(ending: Ending, usage: Usage, oomd: Rise | None) -> tuple[int | None, int | None]:
     """Exit code and signal of the workload."""
     if ending.status is None:
         # The OOM killer chose the init. When pid 1 dies, the kernel sends SIGKILL to all of its pid namespace
-        # (pid_namespaces(7)).
-        init_was_chosen = usage.oom_kill and not (ending.lost or ending.reason or ending.exec_error)
-        return None, int(signal.SIGKILL) if init_was_chosen else None
+        # (pid_namespaces(7)). systemd-oomd kills all processes of a unit, also the guard of a service.
+        init_was_chosen = oomd or (usage.oom_kill and not ending.lost)
+        return None, int(signal.SIGKILL) if init_was_chosen and not (ending.reason or ending.exec_error) else None
     if os.WIFSIGNALED(ending.status):
         return None, os.WTERMSIG(ending.status)
     return os.WEXITSTATUS(ending.status), None
 
 
-def _outcome(ending: Ending, usage: Usage, log: Kills | None, code: int | None, number: int | None) -> Outcome:
+def _outcome(ending: Ending, usage: Usage, log: Kills | None, oomd: Rise | None, code: int | None,
+             number: int | None) -> Outcome:
     if ending.exec_error:
         return Outcome.FAILED
     if ending.reason in TIME_LIMITS:
         return Outcome(ending.reason)
     if ending.reason:
         return Outcome.KILLED
+    if oomd and number == signal.SIGKILL:
+        return Outcome.OOM
     # Only if the OOM killer killed the command itself. A shell that exits with 137 has ended by itself.
     if usage.oom_kill and number == signal.SIGKILL and not (log and log.command is False and ending.status is not None):
         return Outcome.OOM
@@ -117,6 +126,9 @@ def _exec_failure(ending: Ending) -> tuple[int | None, int | None]:
 def _why(spec: Spec, plan: Plan, ending: Ending, outcome: Outcome, usage: Usage, readings: Sequence[Reading],
          log: Kills | None, rises: Sequence[Rise], code: int | None, number: int | None) -> str:
     command = spec.argv[0]
+    oomd = _oomd(rises)
+    if outcome is Outcome.OOM and oomd:
+        return f"systemd-oomd killed it, for pressure on memory or swap ({OOMD} of {oomd.cgroup} rose by {oomd.times})"
     if outcome is Outcome.OOM:
         return _why_oom(plan, usage, readings, log, rises)
     if outcome is Outcome.WALL_TIME:

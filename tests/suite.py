@@ -124,7 +124,7 @@ PARTS = {part.name: part for part in (
          flags=("--basetemp=/var/lib/sandbox-lab/tests",),
          must_work=f"root {CGROUP} cpus2 strace bash systemd"),
     Part(name="vm", engine="vm", place="vm", flags=("--timeout=400",),
-         directory="/srv/tree", prepare=(PREPARE, LOGOUT), must_work=f"root {IN_VM} scopes"),
+         directory="/srv/tree", prepare=(PREPARE, LOGOUT), must_work=f"root {IN_VM} scopes oomd"),
     Part(name="rootless", engine="vm", place="rootless", flags=("--timeout=400",), user="user",
          directory="/srv/tree", prepare=(PREPARE, LOGIN), must_work=f"{IN_VM} scopes"),
     Part(name="bookworm", engine="vm", image="bookworm", place="vm", paths=UNITS, flags=("--timeout=400",),

@@ -27,7 +27,8 @@ MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", 
           "systemd-update-utmp.service")
 """Of no use in a lab: with an emulated CPU each costs a tenth of a second or more at boot."""
 DISABLED = ("docker.service", "docker.socket", "containerd.service", "netavark-dhcp-proxy.socket", "podman.socket",
-            "podman.service", "podman-auto-update.timer", "podman-restart.service")
+            "podman.service", "podman-auto-update.timer", "podman-restart.service", "systemd-oomd.service",
+            "systemd-oomd.socket")
 """Only started by hand."""
 DISABLED_LABELS = ("apparmor.service", "selinux-autorelabel-mark.service")
 """Of the packages of :data:`LABELS`: loading a hundred profiles takes seconds at boot, and the disk is labelled."""
@@ -75,8 +76,9 @@ class Image:
 TOOLS = Recipe(name="tools", suite="trixie", packages=("qemu-system-x86", "virtiofsd"))
 """QEMU: that of Debian 12 (7.2) panics guests with more than one CPU, so it comes from the newer release."""
 DISK = (*SYSTEM, *LOGIN, KERNEL, *TESTS, *PEERS)
-TRIXIE = Recipe(name="trixie", suite="trixie", python="3.13", packages=(*DISK, "docker-cli"), wheels=WHEELS)
-"""Here the command is a package of its own; in Debian 12 it comes with ``docker.io``."""
+TRIXIE = Recipe(name="trixie", suite="trixie", python="3.13", packages=(*DISK, "docker-cli", "systemd-oomd"),
+                wheels=WHEELS)
+"""Here docker's command is a package of its own; in Debian 12 it comes with ``docker.io``."""
 BOOKWORM = Recipe(name="bookworm", suite="bookworm", python="3.11", packages=DISK, wheels=WHEELS)
 SID = Recipe(name="sid", suite="sid", python="3.14", packages=(*DISK, "docker-cli"), wheels=WHEELS)
 """Debian's unstable distribution: the newest systemd and kernel. What its Python is changes with time."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from support.hogs import HOG
 from support.sandbox_run import Program, Result, names, python
+from support.systemctl import systemctl
 
 pytestmark = pytest.mark.matter("limits")
 
@@ -118,6 +119,29 @@ def test_a_property_of_its_unit_that_no_option_asked_for(sandbox: Program) -> No
 def test_the_cpu_quota_of_its_unit_that_no_option_asked_for(sandbox: Program) -> None:
     done = sandbox("--property", "CPUQuota=20%", *SPIN)
     assert "CPU quota" in done.report["why"]
+
+
+@pytest.fixture
+def oomd() -> Iterator[None]:
+    """systemd-oomd, which kills after one second of pressure."""
+    settings = Path("/run/systemd/oomd.conf.d/test.conf")
+    settings.parent.mkdir(exist_ok=True)
+    settings.write_text("[OOM]\nDefaultMemoryPressureDurationSec=1s\n")
+    assert systemctl("start", "systemd-oomd.service").returncode == 0
+    yield
+    assert systemctl("stop", "systemd-oomd.service", "systemd-oomd.socket").returncode == 0
+    settings.unlink()
+
+
+@pytest.mark.only("systemd", "service", "delegated")
+@pytest.mark.requires("cgroup2", "root", "oomd")
+@pytest.mark.usefixtures("oomd")
+@pytest.mark.alone
+def test_what_systemd_oomd_kills(sandbox: Program, slice_with: Callable[..., str]) -> None:
+    above = slice_with("ManagedOOMMemoryPressure=kill", "ManagedOOMMemoryPressureLimit=1%")
+    done = sandbox("--slice", above, "--memory-high", "16m", "--swap-max", "0", *python(HOG))
+    assert (done.code, done.report["outcome"]) == (137, "oom"), done.err
+    assert done.report["why"].startswith("systemd-oomd killed it, for pressure on memory or swap (user.oomd_ooms of /")
 
 
 @pytest.mark.only("cgroupfs")

@@ -75,6 +75,7 @@ REQUIREMENTS: dict[str, tuple[str, Callable[[], bool]]] = {
     "cc": ("no C compiler", _command("cc")),
     "chromium": ("no chromium", _command("chromium")),
     "scopes": ("the kernel's Landlock has no scopes (ABI 6, Linux 6.12)", _scopes),
+    "oomd": ("no systemd-oomd", lambda: os.path.exists("/usr/lib/systemd/systemd-oomd")),
     "systemd": ("systemd does not run here", lambda: os.path.isdir("/run/systemd/system")),
 }
 """For each name that the mark ``requires`` takes: the reason of a skip, and whether this machine meets it."""

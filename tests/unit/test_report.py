@@ -160,6 +160,15 @@ def test_what_happened_in_a_cgroup_above(tmp_path: Path, ending: Ending, usage: 
     assert [(row.key, row.value) for row in found.evidence][-3:] == [("oom", 1), ("max", 2), ("nr_throttled", 3)]
 
 
+@pytest.mark.parametrize("ending", [Ending(status=KILLED), Ending(), Ending(lost=True)],
+                         ids=["the command", "the init, too", "the guard, too"])
+def test_what_systemd_oomd_killed(tmp_path: Path, ending: Ending) -> None:
+    made, chosen = plan(tmp_path), Rise("/a.slice", "/a.slice", "user.oomd_ooms", 1)
+    found = judge(SPEC, made, ending, Usage(), readings(made), driver_reason="", done=(), unmet=(), rises=(chosen,))
+    assert (found.outcome, found.exit_code) == ("oom", 137)
+    assert found.why.startswith("systemd-oomd killed it, for pressure on memory or swap (user.oomd_ooms of /a.slice ")
+
+
 @pytest.mark.parametrize(("asked", "source", "peak", "task_limits", "whose"), [
     ("5", "pids.events.local", 3, (), "its task limit of 5"),
     ("5", "pids.events", 5, ("/p/c/pids.max", "/p/pids.max"), "its task limit of 5"),
