@@ -79,14 +79,15 @@ class Executor:
                 os.close(fd)
             self._join_fds.clear()
 
-    def clean_up(self) -> bool:
+    def clean_up(self, *, unit: bool = True) -> bool:
         """Carry out the host steps of the cleanup, if there are any; the guard's come before, by itself.
 
+        :param unit: stop the unit, which waits for the end of its processes.
         :raises StepError: something is left.
         """
         before = len(self.done)
         for number, step in enumerate(self.plan.steps, 1):
-            if step.where is Where.HOST and step.phase is Phase.CLEANUP:
+            if step.where is Where.HOST and step.phase is Phase.CLEANUP and (unit or step.op != "stop_unit"):
                 self._carry_out(number, step)
         return len(self.done) > before
 

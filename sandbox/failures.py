@@ -67,7 +67,7 @@ WHAT = {
     "setsid": "cannot start a session", "ctty": "cannot make stdin the controlling terminal",
     "reset_signals": "cannot reset the signals", "close_fds": "cannot close the other files",
     "remove": "cannot remove the cgroup {0}", "unlink": "cannot remove the state file {0}",
-    "systemctl": "cannot stop the unit by systemctl",
+    "systemctl": "cannot stop the unit by systemctl", "thaw": "cannot keep the path of the freezer cgroup",
 }
 """What failed, by op; the numbers in braces stand for the arguments of the step."""
 OPTIONS = {"overlay": (True,), "pids_limit": (), "cpuset_cpus": (), "cpuset_mems": (), "seccomp_log": (), "cwd": (),

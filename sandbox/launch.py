@@ -12,7 +12,7 @@ from fcntl import F_DUPFD_CLOEXEC, fcntl
 
 from .errors import NamespaceError, SandboxError
 from .init import path as init_path
-from .stdlib import TYPE_CHECKING, Lock, NamedTuple, suppress
+from .stdlib import TYPE_CHECKING, Lock, NamedTuple, signal, suppress
 
 if TYPE_CHECKING:
     import socket
@@ -22,6 +22,8 @@ else:
 
 PATIENCE = 30.0
 """Seconds for what is not our child to die."""
+ENDING = ("stop", "kill", "bye")
+"""Commands that end the run."""
 FIRST_FREE = 10
 """Above the fds 3 to 6 that sandbox-init expects: a duplicate made here is not overwritten by one made there."""
 
@@ -98,6 +100,8 @@ class Guard:
         """Send ``plan``, ``stop``, ``kill``, ``signal N``, ``keep`` or ``bye``. A guard that is gone is no error."""
         with suppress(OSError):
             self._control.send(command.encode())
+            if command in ENDING:  # somebody may have stopped the guard
+                signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)
 
     def receive(self, *, block: bool = True) -> Record | None:
         """The next record; None when there is none yet (``block=False``).
@@ -135,6 +139,14 @@ class Guard:
         finally:
             os.close(self._pidfd)
         return result is not None and result.si_code == os.CLD_EXITED and result.si_status == 0
+
+
+    def leave(self) -> None:
+        """Leave the guard alone with what cannot die yet: it acts as if the launcher were dead."""
+        from threading import Thread
+
+        # A launcher that lives on must reap the guard, or its zombie would stay.
+        Thread(target=self.reap, daemon=True).start()
 
 
 def _spawn(sources: Sequence[int], stdio: Stdio) -> int:

@@ -7,10 +7,10 @@ from errno import EEXIST
 
 from .cgroup import files
 from .cgroup.group import Cgroup
-from .errors import SpecError, StepError
+from .errors import CgroupError, SpecError, StepError
 from .execute import Executor
 from .launch import Guard, Record
-from .report import RefusedCall, Report
+from .report import Frozen, RefusedCall, Report
 from .spec import Spec
 from .stdlib import TYPE_CHECKING, NamedTuple, RLock, replace, signal, suppress
 from .steps import Plan, Unmet
@@ -194,6 +194,13 @@ class Process:
         self._ending.hard = True
         self._events.append(Event("killing", int(record.words[1]) / 1e9, record.words[0]))
 
+    def _on_frozen(self, record: Record) -> None:
+        """SIGKILL does not end a process of the tree. The guard stays with it, and the run ends without both."""
+        pid, number, path = int(record.words[0]), int(record.words[1]), " ".join(record.words[2:])
+        reason = os.strerror(number) if number else "the sandbox's own freezer cgroup is frozen too"
+        self._ending.frozen = Frozen(pid, _self_freezing(path), reason)
+        self._finish()
+
     def _on_exited(self, record: Record) -> None:
         status, time, *rusage = map(int, record.words)
         self._ending.status = status
@@ -240,7 +247,8 @@ class Process:
         ancestors = self._executor.ancestors
         rises = ancestors.rises() if ancestors else ()
         task_limits = ancestors.task_limits() if ancestors and usage.pids_failures else ()
-        self._guard.send("bye")
+        if self._ending.frozen is None:
+            self._guard.send("bye")
         os.sched_yield()  # a socket wakes its reader where the writer runs, as if that were to wait now
         add_counters(usage, counters)
         readings = readings or [reading(limit, texts) for limit in plan.limits]
@@ -294,6 +302,11 @@ class Process:
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
+        if self._ending.frozen is not None:
+            self._guard.leave()
+            self._executor.clean_up(unit=False)
+            self.report = self._report
+            return
         clean = self._guard.reap()
         try:
             if self._executor.clean_up():
@@ -324,6 +337,17 @@ def _pid_of(pidfd: int) -> int | None:
     """The process id behind a pidfd, in our pid namespace."""
     pid = int(files.value_of(files.read(f"/proc/self/fdinfo/{pidfd}").replace("\t", " "), "Pid:"))
     return pid if pid > 0 else None
+
+
+def _self_freezing(directory: str) -> tuple[str, ...]:
+    """The freezer cgroups that somebody froze, among this one and those above it; itself if that cannot be read."""
+    found, path = [], directory
+    with suppress(CgroupError):  # the root of the tree has no such file
+        while True:
+            if files.read(f"{path}/freezer.self_freezing").strip() != "0":
+                found.append(path)
+            path = os.path.dirname(path)
+    return tuple(found) or (directory,)
 
 
 def is_taken(plan: Plan, failure: StepError | None) -> bool:

@@ -99,6 +99,19 @@ class RefusedCall(NamedTuple):
     count: int  # type: ignore[assignment]  # it hides the method of tuples, which nobody needs here
 
 
+class Frozen(NamedTuple):
+    """A process that SIGKILL cannot end, because a freezer cgroup of cgroup v1 is frozen.
+
+    :param pid: its process id as the launcher sees it.
+    :param cgroups: directories of the freezer cgroups that are to be thawed.
+    :param reason: why the guard could not move the process out of them.
+    """
+
+    pid: int
+    cgroups: tuple[str, ...]
+    reason: str
+
+
 class StepReport(NamedTuple):
     """One executed step: its number in the plan, where, what, and how long (None: not timed one by one)."""
 
@@ -131,6 +144,7 @@ class Report:
     :param exec_errno: why execve failed, if it did.
     :param exec_exit: exit code for that: 126 or 127.
     :param refused_calls: what the filter of system calls refused; None when it was not asked for (``seccomp_log``).
+    :param frozen: a process that outlives the run, because SIGKILL has no effect on it; None if every process ended.
     :param labels: what became of each label of ``--security-opt``.
     :param landlock_abi: version of the kernel's Landlock, 0 when it is off; None when it is not known.
     :param spec: what was wanted, and ``plan`` what was planned for it; not in the JSON.
@@ -154,6 +168,7 @@ class Report:
     exec_errno: int | None = None
     exec_exit: int | None = None
     refused_calls: tuple[RefusedCall, ...] | None = None
+    frozen: Frozen | None = None
     labels: tuple[LabelReport, ...] = ()
     landlock_abi: int | None = None
     spec: Spec | None = field(default=None, repr=False)

@@ -6,7 +6,7 @@ import os
 from errno import ENOENT
 
 from .ancestors import OOMD, Rise
-from .report import Evidence, LabelReport, LimitReport, Outcome, RefusedCall, Report
+from .report import Evidence, Frozen, LabelReport, LimitReport, Outcome, RefusedCall, Report
 from .spec import Spec
 from .spelling import flag_of
 from .stdlib import TYPE_CHECKING, dataclass, signal, signal_name
@@ -34,6 +34,7 @@ class Ending:
     :param hard: it took SIGKILL to end it.
     :param exec_error: errno, path and whether the file exists, when execve failed.
     :param lost: the guard itself was killed.
+    :param frozen: a process that SIGKILL does not end.
     """
 
     status: int | None = None
@@ -41,6 +42,7 @@ class Ending:
     hard: bool = False
     exec_error: tuple[int, str, bool] | None = None
     lost: bool = False
+    frozen: Frozen | None = None
 
 
 def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequence[Reading],
@@ -76,7 +78,7 @@ def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequen
                      if limit.realises not in failed),
         unmet=(*plan.unmet, *unmet), notes=plan.notes, driver=plan.driver, driver_reason=driver_reason,
         name=plan.name, done=tuple(done), lost=ending.lost,
-        exec_errno=errno, exec_exit=exit_code, refused_calls=refused, labels=labels,
+        exec_errno=errno, exec_exit=exit_code, refused_calls=refused, frozen=ending.frozen, labels=labels,
         landlock_abi=landlock_abi, spec=spec, plan=plan)
 
 
@@ -90,6 +92,8 @@ def _status(ending: Ending, usage: Usage, oomd: Rise | None) -> tuple[int | None
     if ending.status is None:
         # The OOM killer chose the init. When pid 1 dies, the kernel sends SIGKILL to all of its pid namespace
         # (pid_namespaces(7)). systemd-oomd kills all processes of a unit, also the guard of a service.
+        if ending.frozen is not None:
+            return None, int(signal.SIGKILL)
         init_was_chosen = oomd or (usage.oom_kill and not ending.lost)
         return None, int(signal.SIGKILL) if init_was_chosen and not (ending.reason or ending.exec_error) else None
     if os.WIFSIGNALED(ending.status):
@@ -152,7 +156,12 @@ def _why(spec: Spec, plan: Plan, ending: Ending, outcome: Outcome, usage: Usage,
 
 
 def _how(ending: Ending) -> str:
-    return "; SIGKILL was needed" if ending.hard else ""
+    if ending.frozen is None:
+        return "; SIGKILL was needed" if ending.hard else ""
+    pid, cgroups, reason = ending.frozen
+    thaw = " && ".join(f"echo THAWED > {cgroup}/freezer.state" for cgroup in cgroups)
+    return (f"; {' and '.join(cgroups)} keeps process {pid} frozen, so SIGKILL has no effect on it, and the sandbox "
+            f"could not move it out: {reason}; what is left ends by itself after `{thaw}`")
 
 
 def _throttling(usage: Usage, rises: Sequence[Rise]) -> str:

@@ -109,6 +109,7 @@ def spawn(spec: Spec, host: Host, *, name: str, watches: Iterable[Step], cgroups
     if spec.limits.timeout is not None:
         yield _guard("deadline", max(round(spec.limits.timeout * 1000), 1), realises="limits.timeout")
     yield from watches
+    yield from _thaw(host)
     yield from namespaces.spawn(spec, host)
 
 
@@ -126,6 +127,13 @@ def _guarded(host: Host, name: str, claimed: Sequence[str], start: Sequence[Step
     if host.uid == 0:
         yield _guard("oom_exempt", OOM_EXEMPT)
     yield _guard("claim", state_file(host, name), "".join(f"{line}\n" for line in claimed))
+
+
+def _thaw(host: Host) -> Iterator[Step]:
+    """Where processes go that somebody freezes in a freezer cgroup: on cgroup v1, SIGKILL has no effect there."""
+    tree = host.hierarchy("freezer")
+    if tree is not None:
+        yield _guard("thaw", ",".join(tree.controllers), tree.mount, f"{tree.mount}{tree.own.rstrip('/')}")
 
 
 def state_file(host: Host, name: str) -> str:

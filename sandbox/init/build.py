@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 DIRECTORY = Path(__file__).resolve().parent
-PARTS = ("wire", "ops", "record", "process", "guard", "spawn", "watch", "remove", "namespaces", "tool", "init",
+PARTS = ("wire", "ops", "record", "process", "guard", "spawn", "watch", "thaw", "remove", "namespaces", "tool", "init",
          "inside", "mounts", "masks", "descendants", "workload", "priority", "privileges", "label")
 PROGRAM = ("main", "adopt", *PARTS)
 

@@ -6,8 +6,10 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "ops.h"
@@ -31,8 +33,7 @@ int step_subreaper(const struct step *step)
     return descendants_adopt();
 }
 
-/* Ends with NUL; what does not fit is left out. */
-static void read_text(int directory, const char *file, char *to, size_t size)
+void read_text(int directory, const char *file, char *to, size_t size)
 {
     size_t have = 0;
     ssize_t length = 0;
@@ -69,18 +70,24 @@ static pid_t parent_in(int process)
     return take_pid(&field);
 }
 
-static void kill_below(pid_t pid, int process, int depth);
+/* One walk through the descendants. */
+struct walk {
+    int procfs;
+    void (*visit)(pid_t pid, int process);
+};
+
+static void visit_below(const struct walk *walk, pid_t pid, int process, int depth);
 
 /*
  * An open /proc/PID stands for that process and no later one. Its number may have been another's when the list was
  * read: it is a descendant if its parent is who the list was of, or we ourselves, since.
  */
-static void kill_listed(pid_t pid, pid_t parent, int depth)
+static void visit_listed(const struct walk *walk, pid_t pid, pid_t parent, int depth)
 {
     char number[24];
 
     number_text(number, pid);
-    int process = openat(descent, number, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int process = openat(walk->procfs, number, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (process < 0)
         return;
@@ -88,13 +95,13 @@ static void kill_listed(pid_t pid, pid_t parent, int depth)
 
     if (found == parent || found == getpid()) {
         if (depth < DEEPEST)
-            kill_below(pid, process, depth);
-        pidfd_signal(process, SIGKILL);
+            visit_below(walk, pid, process, depth);
+        walk->visit(pid, process);
     }
     close(process);
 }
 
-static void kill_below(pid_t pid, int process, int depth)
+static void visit_below(const struct walk *walk, pid_t pid, int process, int depth)
 {
     char path[48] = "task/", list[LIST];
 
@@ -106,35 +113,58 @@ static void kill_below(pid_t pid, int process, int depth)
         if (child <= 0 || *next != ' ')
             return; /* the list was cut off here */
         next++;
-        kill_listed(child, pid, depth + 1);
+        visit_listed(walk, child, pid, depth + 1);
     }
 }
 
-void descendants_kill(void)
+void descendants_visit(int procfs, void (*visit)(pid_t pid, int process))
 {
+    const struct walk walk = {procfs, visit};
     char number[24];
     pid_t self = getpid();
 
     number_text(number, self);
-    int process = openat(descent, number, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int process = openat(procfs, number, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (process < 0)
         return;
-    kill_below(self, process, 0);
+    visit_below(&walk, self, process, 0);
     close(process);
 }
 
-int descendants_end(void)
+static void kill_one(pid_t pid, int process)
+{
+    (void)pid;
+    pidfd_signal(process, SIGKILL);
+}
+
+void descendants_kill(void)
+{
+    descendants_visit(descent, kill_one);
+}
+
+/* Waits for SIGCHLD, which is blocked here, but not for longer than a second. Returns whether it came. */
+static bool await_death(void)
+{
+    const uint64_t child = SIGNAL_BIT(SIGCHLD);
+    const struct timespec second = {.tv_sec = 1};
+
+    return syscall(SYS_rt_sigtimedwait, &child, NULL, &second, sizeof child) >= 0;
+}
+
+int descendants_end(void (*retry)(void))
 {
     int count = 0;
-    pid_t pid = 0;
 
-    while (pid >= 0 || errno == EINTR) {
+    for (;;) {
+        pid_t pid;
+
         descendants_kill();
-        if ((pid = waitpid(-1, NULL, __WALL)) > 0)
+        while ((pid = waitpid(-1, NULL, WNOHANG | __WALL)) > 0)
             count++;
-        while (pid > 0 && (pid = waitpid(-1, NULL, WNOHANG | __WALL)) > 0)
-            count++;
+        if (pid < 0 && errno != EINTR)
+            return count;
+        if (!await_death() && retry != NULL)
+            retry();
     }
-    return count;
 }

@@ -1,6 +1,10 @@
-/* Without a pid namespace, nothing but their descent tells the processes of the sandbox from the others. */
+/* The descendants of this process. Without a pid namespace, nothing but their descent tells the processes of the sandbox
+ * from the others. */
 #ifndef DESCENDANTS_H
 #define DESCENDANTS_H
+
+#include <stddef.h>
+#include <sys/types.h>
 
 /* The host's /proc, as long as it can be seen; -1 in a pid namespace, where none of this is needed. */
 extern int descent;
@@ -8,10 +12,22 @@ extern int descent;
 /* Orphans among the descendants become our children from here on. Returns 0 or an errno. */
 int descendants_adopt(void);
 
+/*
+ * Calls `visit` for each descendant, children before their parent, with its pid and an fd of its /proc/PID. `procfs` is
+ * an fd of /proc. What is forked meanwhile, or too deep down, is left out.
+ */
+void descendants_visit(int procfs, void (*visit)(pid_t pid, int process));
+
+/* Reads a file of the directory, a text that ends with NUL then. What does not fit is left out. */
+void read_text(int directory, const char *file, char *to, size_t size);
+
 /* Kills the descendants that are there; what is forked meanwhile, or too deep down, becomes a child of ours. */
 void descendants_kill(void);
 
-/* Kills and reaps until there are none. Returns how many there were. */
-int descendants_end(void);
+/*
+ * Kills and reaps until there are none. Returns how many there were. `retry`, unless NULL, is called after each second
+ * without a death.
+ */
+int descendants_end(void (*retry)(void));
 
 #endif

@@ -42,11 +42,12 @@ static struct {
 
     int stop_signal;
     int64_t stop_timeout, timeout;
-    bool started, stopping, killing;
+    bool stopping, killing;
+    bool deaf; /* the init says nothing any more */
     const char *reason;
-    int64_t deadline_at, hard_at, last_at;
+    int64_t deadline_at, hard_at, last_at, thaw_at, thaw_pause;
 } guard = {
-    .launcher = -1, .timeout = NEVER, .deadline_at = NEVER, .hard_at = NEVER, .last_at = NEVER,
+    .launcher = -1, .timeout = NEVER, .deadline_at = NEVER, .hard_at = NEVER, .last_at = NEVER, .thaw_at = NEVER,
 };
 
 /* --- steps */
@@ -137,11 +138,21 @@ static void tell_init(const char *command)
     (void)send(GO_OTHER_END, command, strlen(command), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+/* What dies by itself is not looked at; what is frozen may be frozen again, so the pauses grow. */
+static void thaw_soon(void)
+{
+    if (guard.thaw_at == NEVER && plan_has("thaw")) {
+        guard.thaw_pause = 200 * MILLISECOND;
+        guard.thaw_at = now() + guard.thaw_pause;
+    }
+}
+
 static void kill_init(void)
 {
     guard.last_at = NEVER;
     if (run.init >= 0)
         pidfd_signal(run.init, SIGKILL);
+    thaw_soon();
 }
 
 static void kill_hard(const char *reason)
@@ -155,6 +166,7 @@ static void kill_hard(const char *reason)
     say("killing %s %lld", reason, (long long)time);
     tell_init("kill");
     guard.last_at = time + INIT_MAY_TAKE * MILLISECOND;
+    thaw_soon();
 }
 
 static void stop(const char *reason)
@@ -206,15 +218,18 @@ static bool take_command(void)
     return length == 0;
 }
 
-/* The init tells when the workload has started: from then on time counts. */
-static void take_start(void)
+/* The init tells when the workload has started: from then on time counts. It tells, too, when it kills what is left. */
+static void take_word(void)
 {
     char word[16];
     int64_t time = now();
+    ssize_t length = recv(GO_OTHER_END, word, sizeof word, MSG_DONTWAIT);
 
-    guard.started = true;
-    if (recv(GO_OTHER_END, word, sizeof word, MSG_DONTWAIT) <= 0)
-        return; /* it is gone */
+    guard.deaf = length == 0 || (length < 0 && errno != EAGAIN && errno != EINTR); /* it is gone */
+    if (length == 8 && memcmp(word, "clearing", 8) == 0)
+        thaw_soon();
+    if (length != 7 || memcmp(word, "started", 7) != 0)
+        return;
     if (guard.timeout != NEVER)
         guard.deadline_at = time + guard.timeout;
     watches_start(time);
@@ -238,8 +253,21 @@ static void keep_time(void)
         stop(reached);
     if (time >= guard.hard_at)
         kill_hard(guard.reason);
-    if (time >= guard.last_at)
+    if (time >= guard.thaw_at) {
+        thaw(false);
+        guard.thaw_pause *= 2;
+        guard.thaw_at = time + guard.thaw_pause;
+    }
+    if (time >= guard.last_at) {
         kill_init();
+        thaw(true);
+    }
+}
+
+static int64_t next_due(void)
+{
+    return earliest(earliest(earliest(guard.deadline_at, guard.hard_at), earliest(guard.last_at, guard.thaw_at)),
+                    watches_due());
 }
 
 static bool is_set(const struct pollfd *fd)
@@ -254,13 +282,14 @@ static bool look_around(void)
         {.fd = run.init, .events = POLLIN},
         {.fd = run.orphan ? -1 : CONTROL, .events = POLLIN},
         {.fd = run.orphan ? -1 : guard.launcher, .events = POLLIN},
-        {.fd = guard.started ? -1 : GO_OTHER_END, .events = POLLIN},
+        {.fd = guard.deaf ? -1 : GO_OTHER_END, .events = POLLIN},
         {.fd = holder.pidfd, .events = POLLIN},
     };
-    int64_t due = earliest(earliest(guard.deadline_at, guard.hard_at), earliest(guard.last_at, watches_due()));
+    int64_t due = next_due();
     int64_t left = due == NEVER ? 0 : due - now();
     struct timespec wait = {.tv_sec = 0};
 
+    continue_at(due);
     if (left > 0)
         wait = (struct timespec){left / 1000000000, left % 1000000000};
     if (ppoll(fds, sizeof fds / sizeof fds[0], due == NEVER ? NULL : &wait, NULL) < 0 && errno != EINTR)
@@ -270,7 +299,7 @@ static bool look_around(void)
     if (is_set(&fds[2]) || (is_set(&fds[1]) && take_command()))
         lose_launcher();
     if (is_set(&fds[3]))
-        take_start();
+        take_word();
     if (is_set(&fds[4]))
         holder_reap(false);
     if (due != NEVER)
@@ -282,6 +311,12 @@ static void finish(void)
 {
     guard.cleaned = true;
     guard.left = !run.foreign && !clean_up(run.plan);
+}
+
+/* What is left without a pid namespace is ours to kill, after the init's death. */
+static void retry_descendants(void)
+{
+    thaw(now() >= guard.last_at);
 }
 
 /* With the tree dead, all that is waited for is the kernel taking the namespaces down; that time is used. */
@@ -298,8 +333,10 @@ static void outlive_init(void)
         ;
     close(run.init);
     run.init = -1;
-    if (descent >= 0)
-        descendants_end();
+    if (descent >= 0) {
+        guard.last_at = now() + INIT_MAY_TAKE * MILLISECOND;
+        descendants_end(retry_descendants);
+    }
 }
 
 /* The launcher reads its figures now; what it leaves is removed when it says so or is gone. */
@@ -317,7 +354,6 @@ static void wait_for_bye(void)
 int guard_run(const struct plan *plan)
 {
     run.plan = plan;
-    guard.started = !plan_has("deadline") && !plan_has("watch"); /* nobody waits for it then */
     bool done = carry_out(plan, GUARD);
 
     /* The workload's streams must end with the workload. */

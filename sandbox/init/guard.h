@@ -26,6 +26,15 @@ extern struct run run;
 /* Does the plan have a step of this op? */
 bool plan_has(const char *op);
 
+/* Does the guard wait for the workload's start? */
+bool is_timed(void);
+
+/*
+ * Moves the frozen processes of the tree out of their freezer cgroup of cgroup v1, where SIGKILL does nothing. With
+ * `tell` it sends `frozen PID ERRNO PATH` about one that stays frozen.
+ */
+void thaw(bool tell);
+
 /* Everything that is to be undone: carries out the steps of the cleanup. Returns whether nothing was left. */
 bool clean_up(const struct plan *plan);
 

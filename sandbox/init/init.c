@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "descendants.h"
+#include "guard.h"
 #include "label.h"
 #include "namespaces.h"
 #include "ops.h"
@@ -211,7 +212,8 @@ static void let_workload_go(void)
     if (!close_others(0, kept, sizeof kept / sizeof kept[0]))
         give_up();
     say_with_fd(workload.pidfd, "started %lld", (long long)start->time);
-    (void)send(GO, "started", 7, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (is_timed())
+        (void)send(GO, "started", 7, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 /* Everything in the namespace but us. Anywhere else -1 would mean the whole machine. */
@@ -274,7 +276,7 @@ static void outlive_workload(int *status)
     }
 }
 
-/* Kills what the workload has left behind. Returns how many there were; what was dead already does not count. */
+/* Kills what the workload has left behind, and tells the guard of it: it may be frozen. Returns how many there were; what was dead already does not count. */
 static int clear(void)
 {
     int killed = 0;
@@ -282,8 +284,10 @@ static int clear(void)
 
     while ((pid = waitpid(-1, NULL, WNOHANG | __WALL)) > 0)
         ;
+    if (pid == 0)
+        (void)send(GO, "clearing", 8, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (descent >= 0)
-        return descendants_end();
+        return descendants_end(NULL);
     if (pid == 0)
         kill_all();
     while (pid >= 0 || errno != ECHILD)

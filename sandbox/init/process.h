@@ -38,6 +38,12 @@ static inline int outcome(long result)
 int default_signal(int number);
 int default_signals(void);
 
+/*
+ * Has the kernel send SIGCONT to this process at `time` of CLOCK_MONOTONIC and every second after: whoever stops the
+ * guard must not stop its clock. INT64_MAX for never.
+ */
+void continue_at(int64_t time);
+
 #define NO_SIGNALS UINT64_C(0)
 #define ALL_SIGNALS (~NO_SIGNALS)
 #define SIGNAL_BIT(number) (UINT64_C(1) << ((number) - 1))

@@ -32,6 +32,11 @@ bool plan_has(const char *op)
     return false;
 }
 
+bool is_timed(void)
+{
+    return plan_has("deadline") || plan_has("watch");
+}
+
 /*
  * Without its own pid namespace, the init's kill(-1) would reach the whole machine: it must look for its descendants
  * then. If it is killed itself, they become ours.

@@ -38,6 +38,7 @@ OPS: dict[str, tuple[Where, str]] = {
     "tell_init": (Where.GUARD, ""),
     "id_map": (Where.GUARD, "sss"),
     "new_id_map": (Where.GUARD, "ll"),
+    "thaw": (Where.GUARD, "sss"),
     "remove": (Where.GUARD, "s"),
     "systemctl": (Where.GUARD, "lls"),
     "unlink": (Where.GUARD, "s"),

@@ -63,6 +63,7 @@ REQUIREMENTS: dict[str, tuple[str, Callable[[], bool]]] = {
     "cgroup1": ("no cgroup v1 tree has the memory controller", _controllers_of_version_1),
     "cgroup2": ("the memory controller is not on cgroup v2",
                 lambda: _mounted("cgroup2") and not _controllers_of_version_1()),
+    "cgroup2_tree": ("no cgroup2 file system is mounted", lambda: _mounted("cgroup2")),
     "swap": ("no swap", lambda: len(Path("/proc/swaps").read_text().splitlines()) > 1),
     "disk": ("the root file system is not on a disk", _disk),
     "idmap": ("the root file system cannot be mounted with other ids", _maps_owners),

@@ -130,12 +130,17 @@ class Running:
         """Wait for the end; nothing may be left when the runner is gone."""
         out, err = self.process.communicate(input, timeout=timeout)
         seconds = time.monotonic() - self._begin
-        report: dict[str, Any] = {}
-        if self._report is not None and self._report.exists():
-            report = json.loads(self._report.read_bytes())
-            self._report.unlink()
+        report = self.take_report()
         said = os.fsdecode(err or b"").removeprefix(BESIDE_SYSTEMD)
         return Result(self.process.returncode, out or b"", said, report, seconds, self.name)
+
+    def take_report(self) -> dict[str, Any]:
+        """What ``--json`` wrote; empty when there is nothing."""
+        if self._report is None or not self._report.exists():
+            return {}
+        report: dict[str, Any] = json.loads(self._report.read_bytes())
+        self._report.unlink()
+        return report
 
 
 class Program:

@@ -1,0 +1,130 @@
+/*
+ * Freezer cgroups of cgroup v1. Somebody may have moved a process of the run into one and frozen it. SIGKILL takes effect
+ * only when it is thawed (freezer-subsystem.rst; on cgroup v2 it takes effect at once). To thaw a cgroup that is not
+ * ours would thaw other people's processes too. So our process moves out, which the kernel allows and which thaws it
+ * (freezer_attach() in kernel/cgroup/legacy_freezer.c).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "descendants.h"
+#include "guard.h"
+#include "ops.h"
+#include "process.h"
+#include "record.h"
+
+/* The tree with the controller, as the plan has it. */
+static struct {
+    const char *controllers, *mount, *home;
+} freezer;
+
+/* A process that stays frozen. */
+static struct {
+    pid_t pid;
+    int error;
+    char path[PATH_MAX];
+} stuck;
+
+int step_thaw(const struct step *step)
+{
+    freezer.controllers = step->args[0].text;
+    freezer.mount = step->args[1].text;
+    freezer.home = step->args[2].text;
+    return 0;
+}
+
+/* Appends to the path in `room`, whose size is PATH_MAX. Returns whether it fits. */
+static bool append(char *room, const char *more, size_t length)
+{
+    size_t have = strlen(room);
+
+    if (have + length >= PATH_MAX)
+        return false;
+    memcpy(room + have, more, length);
+    room[have + length] = '\0';
+    return true;
+}
+
+/* Writes the directory of the process's freezer cgroup to `path`. The lines are ID:CONTROLLERS:PATH (cgroups(7)). */
+static bool find_cgroup(int process, char *path)
+{
+    static char room[8192];
+    size_t length = strlen(freezer.controllers);
+
+    read_text(process, "cgroup", room, sizeof room);
+    for (const char *line = room, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+        const char *found = strchr(line, ':');
+
+        if (found == NULL || found > end || strncmp(found + 1, freezer.controllers, length) != 0 ||
+            found[1 + length] != ':')
+            continue;
+        found += length + 2;
+        path[0] = '\0';
+        return append(path, freezer.mount, strlen(freezer.mount)) && append(path, found, (size_t)(end - found));
+    }
+    return false;
+}
+
+/* Whether the process is in a cgroup that is frozen, by itself or by one above it. The root has no such file. */
+static bool is_frozen(int process, char *path)
+{
+    char state[16];
+
+    if (!find_cgroup(process, path))
+        return false;
+    int directory = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    if (directory < 0)
+        return false;
+    read_text(directory, "freezer.state", state, sizeof state);
+    close(directory);
+    return strncmp(state, "FR", 2) == 0; /* FROZEN, or FREEZING */
+}
+
+static int move_home(pid_t pid)
+{
+    char path[PATH_MAX] = "", number[24], *end = number_text(number, pid);
+
+    if (!append(path, freezer.home, strlen(freezer.home)) || !append(path, "/cgroup.procs", 13))
+        return ENAMETOOLONG;
+    int fd = openat(AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return errno;
+    int error = write(fd, number, (size_t)(end - number)) < 0 ? errno : 0;
+
+    close(fd);
+    return error;
+}
+
+/* A frozen process cannot end, so its pid is still its own when it is moved. */
+static void release(pid_t pid, int process)
+{
+    static char path[PATH_MAX];
+
+    if (!is_frozen(process, path))
+        return;
+    int error = move_home(pid);
+
+    if (error == 0 && !is_frozen(process, path))
+        return;
+    stuck.pid = pid;
+    stuck.error = error;
+    memcpy(stuck.path, path, sizeof path);
+}
+
+void thaw(bool tell)
+{
+    int procfs = freezer.mount == NULL ? -1 : openat(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    if (procfs < 0)
+        return;
+    stuck.pid = 0;
+    descendants_visit(procfs, release);
+    close(procfs);
+    if (tell && stuck.pid != 0)
+        say("frozen %d %d %s", (int)stuck.pid, stuck.error, stuck.path);
+}
