@@ -36,7 +36,8 @@ class DelegatedDriver:
         if given:
             plan = plan_below(self.name, spec, host, name=name, before=_move_in(host, given))
             plan = plan._replace(unmet=(*plan.unmet, *_without_unit(spec, given)))
-            return plan._replace(notes=(f"below {given}, which systemd has delegated to the launcher", *plan.notes))
+            return plan._replace(notes=(f"below {given}, which systemd has delegated to the launcher",
+                                        *_moves(host, given), *plan.notes))
         scope = unit.unit_name(spec, name, "scope")
         cgroup = unit.cgroup_of(scope, spec, host)
         inside = unit.placed(host, cgroup)
@@ -81,11 +82,24 @@ def _without_unit(spec: Spec, given: str) -> Iterator[Unmet]:
 
 def _move_in(host: Host, given: str) -> Iterator[Step]:
     """What must move before cgroups can be made below ``given`` and entered."""
-    if any(tree.own == given for tree in host.hierarchies):
+    if _is_in(host, given):
         yield from unit.split(host, given)
     elif host.uid and not any(tree.own.startswith(f"{given}/") for tree in host.hierarchies):
         yield unit.tell_init()
         yield unit.attach(given.rpartition("/")[2], host)
+
+
+def _is_in(host: Host, given: str) -> bool:
+    """The launcher is in the unit's own cgroup, which cannot have both processes and children with controllers."""
+    return any(tree.own == given for tree in host.hierarchies)
+
+
+def _moves(host: Host, given: str) -> Iterator[str]:
+    """Tell of the only change that outlives the run. To undo it, the controllers would have to be disabled for all
+    children of the unit, and a run that is just starting in the same unit would lose its limits."""
+    if _is_in(host, given):
+        yield (f"all processes in {given}, the caller among them, are moved to {given}/{unit.PROCESSES} and stay there "
+               "after the run; --driver systemd makes a unit of its own and moves none of them")
 
 
 def _holders(host: Host) -> tuple[str, ...]:

@@ -178,6 +178,16 @@ def test_a_property_of_a_type_that_the_saved_host_does_not_say_is_not_dropped(dr
     assert "CPUQuotaPeriodSec=10ms" in unmet.reason
 
 
+@pytest.mark.parametrize(("below", "moves"), [("", True), ("/processes", False)])
+def test_who_is_moved_by_a_run_in_a_delegated_unit_is_told(below: str, moves: bool) -> None:
+    machine, job = HOSTS["debian13-v2"], "/system.slice/job.scope"
+    given = machine._replace(manager=machine.manager._replace(delegated=job), hierarchies=tuple(
+        tree._replace(own=job + below) for tree in machine.hierarchies))
+    plan = compile_plan(spec(driver="delegated"), given, name="x")[0]
+    assert any(step.op == "split" for step in plan.steps) == moves
+    assert any(f"moved to {job}/processes and stay there" in note for note in plan.notes) == moves
+
+
 @pytest.mark.parametrize("wish", [{"unit": "mine"}, {"slice": "mine.slice"}, {"property": ["CPUWeight=5"]}])
 def test_what_is_asked_of_a_unit_where_none_is_made_is_not_dropped(wish: dict[str, object]) -> None:
     machine = HOSTS["debian13-v2"]
