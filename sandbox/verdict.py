@@ -90,10 +90,10 @@ def _oomd(rises: Sequence[Rise]) -> Rise | None:
 def _status(ending: Ending, usage: Usage, oomd: Rise | None) -> tuple[int | None, int | None]:
     """Exit code and signal of the workload."""
     if ending.status is None:
-        # The OOM killer chose the init. When pid 1 dies, the kernel sends SIGKILL to all of its pid namespace
-        # (pid_namespaces(7)). systemd-oomd kills all processes of a unit, also the guard of a service.
         if ending.frozen is not None:
             return None, int(signal.SIGKILL)
+        # The OOM killer chose the init. When pid 1 dies, the kernel sends SIGKILL to all of its pid namespace
+        # (pid_namespaces(7)). systemd-oomd kills all processes of a unit, also the guard of a service.
         init_was_chosen = oomd or (usage.oom_kill and not ending.lost)
         return None, int(signal.SIGKILL) if init_was_chosen and not (ending.reason or ending.exec_error) else None
     if os.WIFSIGNALED(ending.status):
