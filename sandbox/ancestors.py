@@ -12,21 +12,19 @@ from __future__ import annotations
 import os
 
 from .cgroup import files
-from .errors import CgroupError
 from .stdlib import TYPE_CHECKING, NamedTuple, suppress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from .steps import Read
 
-FIGURES = ("oom", "pids_failures", "cpu_time", "throttled_periods")
-"""Figures that are read in the sandbox's own cgroups: the search for ancestors starts from there."""
-COUNTERS = (("memory.events.local", "oom"), ("pids.events.local", "max"), ("cpu.stat", "nr_throttled"))
-"""Files and keys of the counters. cgroup v1 and Linux before 6.12 have no ``pids.events.local``: they do not count in
-which cgroup the limit was that refused a fork."""
-QUOTAS = ("cpu.max", "cpu.cfs_quota_us")
-"""Files of the CPU quota. ``cpu.stat`` is read only below a quota, because on cgroup v2 the kernel first sums it up."""
+EVENTS = (("memory.events.local", "oom"), ("pids.events.local", "max"))
+"""Files and keys of counters of cgroup v2. Linux before 6.12 has no ``pids.events.local``: like cgroup v1, it does not
+count in which cgroup the limit was that refused a fork."""
+QUOTAS = {1: "cpu.cfs_quota_us", 2: "cpu.max"}
+"""File of the CPU quota, by cgroup version. ``cpu.stat`` is read only where there is a quota: the kernel sums it up."""
+THROTTLED = ("cpu.stat", "nr_throttled")
 UNLIMITED = ("max", "-1", "")
 """How these files say that there is no limit; the empty text stands for no file."""
 
@@ -56,15 +54,26 @@ class Ancestors:
     :param reads: what is read of the cgroups themselves. The counters of their ancestors are read now.
     """
 
-    def __init__(self, reads: Iterable[Read]) -> None:
-        own = {read.figure: read.file.rpartition("/")[0] for read in reads if read.figure in FIGURES}
-        self._own = dict.fromkeys(own.values())
+    def __init__(self, reads: Sequence[Read]) -> None:
+        own = {read.figure: read.file.rpartition("/")[0] for read in reads}
+        # Only on cgroup v2 the CPU time is in cpu.stat.
+        unified = next((own["cpu_time"] for read in reads if (read.figure, read.key) == ("cpu_time", "usage_usec")), "")
+        throttled = own.get("throttled_periods", "")
         self._tasks = own.get("pids_failures", "")
-        # The property of a systemd unit may limit its CPU time when no option does.
-        self._limited_unasked = "throttled_periods" not in own
+        self._watched: list[tuple[int, str, tuple[tuple[str, str], ...]]]
+        """Cgroup version, cgroup, and its counters besides that of the CPU quota."""
+        self._watched = [(2, cgroup, EVENTS) for cgroup in _above(unified)]
+        if throttled != unified:
+            self._watched += [(1, cgroup, ()) for cgroup in _above(throttled)]
+        if unified and not throttled:
+            # The property of a systemd unit may limit its own CPU time when no option does.
+            self._watched.append((2, unified, ()))
         self._before = dict(self._counters())
         # When the unit's processes are dead, systemd removes its cgroup. An fd still has the attributes then.
-        self._fds = {cgroup: _open(cgroup) for cgroup in _with_above(own.get("oom", ""))}
+        self._fds: dict[str, int] = {}
+        for cgroup in _with_above(own.get("oom", "")):
+            with suppress(OSError):
+                self._fds[cgroup] = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._chosen = {cgroup: _chosen(fd) for cgroup, fd in self._fds.items()}
 
     def __del__(self) -> None:
@@ -85,34 +94,23 @@ class Ancestors:
         return tuple(path for path in paths if _text(path) not in UNLIMITED)
 
     def _counters(self) -> Iterator[tuple[tuple[str, str, str], int]]:
-        for own in self._own:
-            for file, key in COUNTERS:
-                inclusive = file == "cpu.stat" and self._limited_unasked
-                for cgroup in _with_above(own) if inclusive else _above(own):
-                    if file != "cpu.stat" or _has_quota(cgroup):
-                        with suppress(CgroupError, KeyError):
-                            path = f"{cgroup}/{file}"
-                            yield (cgroup, path, key), int(files.value_of(files.read(path), key))
+        for version, cgroup, events in self._watched:
+            limited = _text(f"{cgroup}/{QUOTAS[version]}").partition(" ")[0] not in UNLIMITED
+            for file, key in (*events, *((THROTTLED,) if limited else ())):
+                with suppress(KeyError):
+                    yield (cgroup, f"{cgroup}/{file}", key), int(files.value_of(_text(f"{cgroup}/{file}"), key))
 
 
-def _has_quota(cgroup: str) -> bool:
-    return any(_text(f"{cgroup}/{file}").partition(" ")[0] not in UNLIMITED for file in QUOTAS)
-
-
-def _above(cgroup: str) -> Iterator[str]:
-    """Yield the directories of all cgroups above ``cgroup``, nearest first, the root of the hierarchy included."""
-    cgroup = cgroup.rpartition("/")[0]
-    while cgroup and os.path.exists(f"{cgroup}/cgroup.procs"):
-        yield cgroup
-        cgroup = cgroup.rpartition("/")[0]
+def _above(cgroup: str) -> tuple[str, ...]:
+    """Return the directories of all cgroups above ``cgroup``, nearest first, the root of the hierarchy included."""
+    found = []
+    while (cgroup := cgroup.rpartition("/")[0]) and os.path.exists(f"{cgroup}/cgroup.procs"):
+        found.append(cgroup)
+    return tuple(found)
 
 
 def _with_above(cgroup: str) -> tuple[str, ...]:
     return (cgroup, *_above(cgroup)) if cgroup else ()
-
-
-def _open(cgroup: str) -> int:
-    return os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _chosen(fd: int) -> int:
@@ -124,8 +122,15 @@ def _chosen(fd: int) -> int:
 
 
 def _text(path: str) -> str:
-    """Return the content of a cgroup file; empty if there is no such file."""
+    """Return the content of a cgroup file; empty if it cannot be read. Most of these files are not there, and
+    :func:`sandbox.cgroup.files.read` would make an error with a hint each time, which costs more than all the rest."""
     try:
-        return files.read(path).strip()
-    except CgroupError:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
         return ""
+    try:
+        return os.read(fd, 4096).decode().strip()
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
