@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from errno import EEXIST
 
 from .cgroup import files
@@ -153,6 +154,7 @@ class Process:
             record = self._guard.receive(block=block)
         except EOFError:
             self._ending.lost = True
+            self._blame_time()
             self._finish()
             return True
         if record is None:
@@ -161,6 +163,13 @@ class Process:
         if handler is not None:
             handler(record)
         return True
+
+    def _blame_time(self) -> None:
+        """The guard is dead. One that was frozen when the wall time was over is killed by a timer of the kernel."""
+        timeout = self._spec.limits.timeout
+        if (timeout is not None and self._started is not None and not self._ending.reason
+                and time.monotonic() >= self._started + timeout):
+            self._ending.reason = "wall_time"
 
     def _on_listener(self, record: Record) -> None:
         from .isolation.refusals import Refusals

@@ -156,6 +156,8 @@ def _why(spec: Spec, plan: Plan, ending: Ending, outcome: Outcome, usage: Usage,
 
 
 def _how(ending: Ending) -> str:
+    if ending.lost:
+        return "; sandbox-init was killed, and the command with it"
     if ending.frozen is None:
         return "; SIGKILL was needed" if ending.hard else ""
     pid, cgroups, reason = ending.frozen

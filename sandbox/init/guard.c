@@ -33,7 +33,16 @@
 #define INIT_MAY_TAKE 10000
 #endif
 
+/* Nanoseconds after a deadline in which a living guard has surely acted. */
+#define GUARD_MAY_TAKE (10000 * MILLISECOND)
+
 struct run run = {.init = -1};
+
+/*
+ * Whoever stops the guard must not stop its clock. A guard that is frozen cannot be continued. On cgroup v2 it can be
+ * killed, and its init dies with it.
+ */
+static struct alarm awake = {.number = SIGCONT, .at = NEVER}, overdue = {.number = SIGKILL, .at = NEVER};
 
 static struct {
     int launcher; /* pidfd */
@@ -264,10 +273,15 @@ static void keep_time(void)
     }
 }
 
+/* Sets the alarms. Returns when something is due, NEVER if there is nothing. */
 static int64_t next_due(void)
 {
-    return earliest(earliest(earliest(guard.deadline_at, guard.hard_at), earliest(guard.last_at, guard.thaw_at)),
-                    watches_due());
+    int64_t end = earliest(earliest(guard.deadline_at, guard.hard_at), guard.last_at);
+    int64_t due = earliest(earliest(end, guard.thaw_at), watches_due());
+
+    alarm_at(&awake, due);
+    alarm_at(&overdue, end > NEVER - GUARD_MAY_TAKE ? NEVER : end + GUARD_MAY_TAKE);
+    return due;
 }
 
 static bool is_set(const struct pollfd *fd)
@@ -289,7 +303,6 @@ static bool look_around(void)
     int64_t left = due == NEVER ? 0 : due - now();
     struct timespec wait = {.tv_sec = 0};
 
-    continue_at(due);
     if (left > 0)
         wait = (struct timespec){left / 1000000000, left % 1000000000};
     if (ppoll(fds, sizeof fds / sizeof fds[0], due == NEVER ? NULL : &wait, NULL) < 0 && errno != EINTR)
@@ -327,6 +340,7 @@ static void outlive_init(void)
             watches_report();
             finish();
         }
+    alarm_at(&overdue, NEVER);
     kill_init(); /* if it is not dead, poll(2) has failed */
     guard.stopping = guard.killing = true;
     while (waitpid(run.init_pid, NULL, 0) < 0 && errno == EINTR)

@@ -63,17 +63,20 @@ int default_signals(void)
     return 0;
 }
 
-void continue_at(int64_t time)
+void alarm_at(struct alarm *alarm, int64_t time)
 {
-    static int timer = -1;
-    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGCONT};
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = alarm->number};
     struct itimerspec when = {.it_interval = {.tv_sec = 1}};
 
-    if (timer < 0 && (time == INT64_MAX || syscall(SYS_timer_create, (long)CLOCK_MONOTONIC, &event, &timer) != 0))
+    if (time == alarm->at || (time == INT64_MAX && !alarm->made))
+        return;
+    if (!alarm->made && syscall(SYS_timer_create, (long)CLOCK_MONOTONIC, &event, &alarm->timer) != 0)
         return; /* a guard that nobody stops needs none */
+    alarm->made = true;
+    alarm->at = time;
     if (time != INT64_MAX)
         when.it_value = (struct timespec){time / 1000000000, time % 1000000000};
-    syscall(SYS_timer_settime, timer, (long)TIMER_ABSTIME, &when, NULL);
+    syscall(SYS_timer_settime, alarm->timer, (long)TIMER_ABSTIME, &when, NULL);
 }
 
 int set_signal_mask(uint64_t mask)

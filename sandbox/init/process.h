@@ -38,11 +38,16 @@ static inline int outcome(long result)
 int default_signal(int number);
 int default_signals(void);
 
-/*
- * Has the kernel send SIGCONT to this process at `time` of CLOCK_MONOTONIC and every second after: whoever stops the
- * guard must not stop its clock. INT64_MAX for never.
- */
-void continue_at(int64_t time);
+/* A signal that the kernel sends to this process at a time, even while it is stopped or frozen. */
+struct alarm {
+    int number;  /* of the signal */
+    bool made;
+    int timer;   /* of timer_create(2) */
+    int64_t at;
+};
+
+/* Sets the alarm to a time of CLOCK_MONOTONIC and every second after, INT64_MAX for never. */
+void alarm_at(struct alarm *alarm, int64_t time);
 
 #define NO_SIGNALS UINT64_C(0)
 #define ALL_SIGNALS (~NO_SIGNALS)

@@ -72,7 +72,7 @@ def processes(running: Running) -> dict[str, int]:
     return found
 
 
-@pytest.mark.requires("cgroup1")
+@pytest.mark.requires("root", "cgroup1")
 @pytest.mark.drivers("none")
 @pytest.mark.parametrize("who", ["command child", "child", "init command child"])
 def test_frozen_by_version_1(sandbox: Program, freeze: Freeze, who: str) -> None:
@@ -88,7 +88,7 @@ def test_frozen_by_version_1(sandbox: Program, freeze: Freeze, who: str) -> None
 
 
 @pytest.mark.once
-@pytest.mark.requires("cgroup1")
+@pytest.mark.requires("root", "cgroup1")
 def test_frozen_without_a_pid_namespace(sandbox: Program, freeze: Freeze) -> None:
     with sandbox.start("--pid", "host", *SOON, *TREE) as running:
         found = processes(running)
@@ -97,7 +97,7 @@ def test_frozen_without_a_pid_namespace(sandbox: Program, freeze: Freeze) -> Non
         assert not any(map(alive, found.values()))
 
 
-@pytest.mark.requires("cgroup1")
+@pytest.mark.requires("root", "cgroup1")
 @pytest.mark.drivers("none")
 @pytest.mark.parametrize("pid", ["private", "host"])
 def test_frozen_and_the_runner_killed(sandbox: Program, freeze: Freeze, pid: str) -> None:
@@ -110,7 +110,7 @@ def test_frozen_and_the_runner_killed(sandbox: Program, freeze: Freeze, pid: str
 
 
 @pytest.mark.once
-@pytest.mark.requires("cgroup1")
+@pytest.mark.requires("root", "cgroup1")
 @pytest.mark.parametrize("pid", ["private", "host"])
 def test_what_the_command_leaves_is_frozen(sandbox: Program, freeze: Freeze, pid: str) -> None:
     with sandbox.start("--pid", pid, "--", "sh", "-c", "sleep 1000 & echo up; read line; exit 3") as running:
@@ -119,24 +119,21 @@ def test_what_the_command_leaves_is_frozen(sandbox: Program, freeze: Freeze, pid
     assert (done.code, done.report["outcome"], done.usage["left_behind"]) == (3, "exited", 1)
 
 
-@pytest.mark.requires("cgroup1")
-@pytest.mark.parametrize("pid", ["private", "host"])
+@pytest.mark.once
+@pytest.mark.requires("root", "cgroup1")
+@pytest.mark.parametrize("pid", ["private", pytest.param("host", marks=pytest.mark.long)])
 def test_what_cannot_be_thawed_is_named(sandbox: Program, freeze: Freeze, pid: str) -> None:
     """The freezer cgroup that the run came from is frozen, with the command in it; runner and guard have left it."""
     freezer = freeze("freezer")
     (freezer / "freezer.state").write_text("THAWED")
-    home = freezer / "below"
-    enter = ("sh", "-c", f"echo $$ > {home}/cgroup.procs; exec \"$@\"", "sh")
+    enter = ("sh", "-c", f"echo $$ > {freezer}/below/cgroup.procs; exec \"$@\"", "sh")
     with Program.start(Program(sandbox.driver, sandbox.directory, sandbox.check), "--pid", pid, *SOON, *TREE,
                        wrap=enter) as running:
         found = processes(running)
         for one in (running.pid, found["guard"], found["init"]):
             (cgroup_tree("freezer") / "cgroup.procs").write_text(str(one))
-        if sandbox.driver == "service":  # systemd starts the guard
-            for name in ("command", "child"):
-                (home / "cgroup.procs").write_text(str(found[name]))
         (freezer / "freezer.state").write_text("FROZEN")
-        assert running.process.stdin and running.process.stderr
+        assert running.process.stderr
         assert running.process.wait(60) == 124
         # The command has the pipe, too: it has no end yet.
         said = next(line for line in map(bytes.decode, running.process.stderr) if "wall_time" in line)
@@ -150,20 +147,34 @@ def test_what_cannot_be_thawed_is_named(sandbox: Program, freeze: Freeze, pid: s
     assert eventually(lambda: running.gone() and not any(map(alive, found.values())))
 
 
-@pytest.mark.requires("cgroup2_tree")
+@pytest.mark.requires("root", "cgroup2_tree")
 @pytest.mark.drivers("none")
-@pytest.mark.parametrize("who", ["command child", "init command child"])
-def test_frozen_by_version_2(sandbox: Program, freeze: Freeze, who: str) -> None:
+def test_frozen_by_version_2(sandbox: Program, freeze: Freeze) -> None:
     """On cgroup v2 SIGKILL ends what is frozen."""
     with sandbox.start(*SOON, *TREE) as running:
         found = processes(running)
-        freeze("", *(found[name] for name in who.split()))
+        freeze("", found["command"], found["child"])
         assert running.finish().code == 124
         assert not any(map(alive, found.values()))
 
 
-@pytest.mark.requires("cgroup2_tree")
+@pytest.mark.only("cgroupfs")  # systemd would forget a unit that all processes have left
+@pytest.mark.requires("root", "cgroup2_tree")
+@pytest.mark.parametrize("who", ["init command child", "guard init command child"])
+def test_guard_or_init_frozen_by_version_2(sandbox: Program, freeze: Freeze, who: str) -> None:
+    """The kernel sends SIGKILL to a guard that is frozen when the time is over."""
+    with sandbox.start(*SOON, *TREE) as running:
+        found = processes(running)
+        freeze("", *(found[name] for name in who.split()))
+        done = running.finish()
+        assert (done.code, done.report["outcome"]) == (124, "wall_time")
+        assert running.gone()
+        assert not any(map(alive, found.values()))
+
+
+@pytest.mark.requires("root", "cgroup2_tree")
 def test_own_cgroup_is_frozen_by_version_2(sandbox: Program) -> None:
+    """The guard of a service is in it."""
     with sandbox.start(*SOON, *TREE) as running:
         command = processes(running)["command"]
         path = next(line[3:] for line in Path(f"/proc/{command}/cgroup").read_text().splitlines()
