@@ -137,6 +137,7 @@ def oomd() -> Iterator[None]:
 @pytest.mark.requires("cgroup2", "root", "oomd")
 @pytest.mark.usefixtures("oomd")
 @pytest.mark.alone
+@pytest.mark.long_in_vm
 def test_what_systemd_oomd_kills(sandbox: Program, slice_with: Callable[..., str]) -> None:
     above = slice_with("ManagedOOMMemoryPressure=kill", "ManagedOOMMemoryPressureLimit=1%")
     done = sandbox("--slice", above, "--memory-high", "16m", "--swap-max", "0", *python(HOG))

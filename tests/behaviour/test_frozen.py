@@ -160,7 +160,8 @@ def test_frozen_by_version_2(sandbox: Program, freeze: Freeze) -> None:
 
 @pytest.mark.only("cgroupfs")  # systemd would forget a unit that all processes have left
 @pytest.mark.requires("root", "cgroup2_tree")
-@pytest.mark.parametrize("who", ["init command child", "guard init command child"])
+@pytest.mark.parametrize("who", [pytest.param("init command child", marks=pytest.mark.long),
+                                 pytest.param("guard init command child", marks=pytest.mark.long_in_vm)])
 def test_guard_or_init_frozen_by_version_2(sandbox: Program, freeze: Freeze, who: str) -> None:
     """The kernel sends SIGKILL to a guard that is frozen when the time is over."""
     with sandbox.start(*SOON, *TREE) as running:
@@ -172,6 +173,7 @@ def test_guard_or_init_frozen_by_version_2(sandbox: Program, freeze: Freeze, who
         assert not any(map(alive, found.values()))
 
 
+@pytest.mark.long_in_vm
 @pytest.mark.requires("root", "cgroup2_tree")
 def test_own_cgroup_is_frozen_by_version_2(sandbox: Program) -> None:
     """The guard of a service is in it."""

@@ -268,5 +268,5 @@ def test_a_user_without_a_manager_is_told_what_to_do(lab: Lab) -> None:
         assert "is not set" not in text and "loginctl enable-linger 65534" in text
         with Bus.open() as bus, sleeper() as process:
             assert not bus._link.private
-            assert "--systemd-user" in refusal(bus.start, "foreign.scope", around(process))
+            assert "systemd_user=True" in refusal(bus.start, "foreign.scope", around(process))
         """)
