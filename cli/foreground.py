@@ -82,7 +82,9 @@ def follow(parent: int) -> None:
 
 def tell(report: Report, target: Target | None, *, verbose: bool) -> int:
     """Write the report where it was asked for, and the summary when it matters."""
-    forks_refused = any(one.file.endswith(("/pids.events", "/pids.events.local")) for one in report.evidence)
+    # In a cgroup above, the forks of others are counted, too.
+    forks_refused = report.usage.pids_failures or (
+        report.exit_code != 0 and any(one.file.endswith("/pids.events.local") for one in report.evidence))
     if (verbose or report.limit_ended or forks_refused or report.outcome == "failed" or report.frozen is not None
             or report.refused_calls is not None or any(one.note for one in report.labels)):
         say("sandbox: " + escaped_lines(report.summary(verbose=verbose, unmet=False)))

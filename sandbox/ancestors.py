@@ -55,6 +55,7 @@ class Ancestors:
     """
 
     def __init__(self, reads: Sequence[Read]) -> None:
+        self._fds: dict[str, int] = {}
         own = {read.figure: read.file.rpartition("/")[0] for read in reads}
         # Only on cgroup v2 the CPU time is in cpu.stat.
         unified = next((own["cpu_time"] for read in reads if (read.figure, read.key) == ("cpu_time", "usage_usec")), "")
@@ -70,22 +71,24 @@ class Ancestors:
             self._watched.append((2, unified, ()))
         self._before = dict(self._counters())
         # When the unit's processes are dead, systemd removes its cgroup. An fd still has the attributes then.
-        self._fds: dict[str, int] = {}
         for cgroup in _with_above(own.get("oom", "")):
             with suppress(OSError):
                 self._fds[cgroup] = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._chosen = {cgroup: _chosen(fd) for cgroup, fd in self._fds.items()}
 
-    def __del__(self) -> None:
+    def close(self) -> None:
+        """Close the fds; the second time nothing happens."""
         while self._fds:
             os.close(self._fds.popitem()[1])
 
+    __del__ = close  # a run that was abandoned
+
     def rises(self) -> tuple[Rise, ...]:
         """Return each counter that has risen since the start, those of the nearest ancestor first. Works once."""
-        # A cgroup that was not there at the start began to count at 0.
-        found = {key: count - self._before.get(key, 0) for key, count in self._counters()}
+        # What was not read at the start, such as cpu.stat of a cgroup that had no quota then, cannot be compared.
+        found = {key: count - self._before.get(key, count) for key, count in self._counters()}
         found |= {(cgroup, cgroup, OOMD): _chosen(fd) - self._chosen[cgroup] for cgroup, fd in self._fds.items()}
-        self.__del__()
+        self.close()
         return tuple(Rise(*key, times) for key, times in found.items() if times > 0)
 
     def task_limits(self) -> tuple[str, ...]:

@@ -278,7 +278,9 @@ class Process:
         the log alone tells, and the count comes from there.
         """
         ending, read = self._ending, next((read for read in self._plan.reads if read.figure == "oom_kill"), None)
-        gone = usage.oom_kill is None and ending.status is None and not (ending.lost or ending.reason)
+        told = ending.lost or ending.reason or ending.exec_error or self._failure
+        # The log may also have a kill of an earlier run of that name.
+        gone = usage.oom_kill is None and ending.status is None and not (told or self._spec.name)
         if read is None or not (usage.oom_kill or gone):
             return None
         from .oom import kills

@@ -25,7 +25,7 @@ def flag_of(realises: str) -> str:
 
 def as_flag(field: str, values: tuple[object, ...]) -> str:
     """``--driver systemd or cgroupfs``; a switch has no value."""
-    return " ".join([flag_of(field), *([] if values in ((), (True,)) else [_listed([*map(str, values)])])])
+    return " ".join([flag_of(field), *([] if not values or values[0] is True else [_listed([*map(str, values)])])])
 
 
 def as_keyword(field: str, values: tuple[object, ...]) -> str:
@@ -37,7 +37,7 @@ def as_keyword(field: str, values: tuple[object, ...]) -> str:
 def as_toml(field: str, values: tuple[object, ...]) -> str:
     """``driver = "systemd" or "cgroupfs"``; a switch is ``overlay = true``."""
     key = flag_of(field)[2:]
-    return f"{key} = {'true' if values == (True,) else _listed([*map(_quoted, values)])}" if values else key
+    return f"{key} = {'true' if values[0] is True else _listed([*map(_quoted, values)])}" if values else key
 
 
 _style: Style = as_keyword

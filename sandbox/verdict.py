@@ -146,7 +146,7 @@ def _why(spec: Spec, plan: Plan, ending: Ending, outcome: Outcome, usage: Usage,
     if outcome is Outcome.KILLED:
         return f"{command} was stopped on request{_how(ending)}"
     end = f"{command} exited with {code}" if number is None else f"{command} was killed by {signal_name(number)}"
-    if number == signal.SIGKILL and not usage.oom_kill:
+    if number == signal.SIGKILL and usage.oom_kill is None:
         # Without the memory controller, its own cgroup does not count whom the OOM killer chose.
         end += "".join([f"; the memory limit of {rise.cgroup} was hit meanwhile, and the kernel killed processes below "
                         "it" for rise in rises if rise.key == "oom"])
