@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 
 from .cgroup import files
+from .host import small_file
 from .stdlib import TYPE_CHECKING, NamedTuple, suppress
 
 if TYPE_CHECKING:
@@ -94,14 +95,14 @@ class Ancestors:
     def task_limits(self) -> tuple[str, ...]:
         """Return the path of each ``pids.max`` that limits something, its own and all ancestors', nearest first."""
         paths = (f"{cgroup}/pids.max" for cgroup in _with_above(self._tasks))
-        return tuple(path for path in paths if _text(path) not in UNLIMITED)
+        return tuple(path for path in paths if small_file(path) not in UNLIMITED)
 
     def _counters(self) -> Iterator[tuple[tuple[str, str, str], int]]:
         for version, cgroup, events in self._watched:
-            limited = _text(f"{cgroup}/{QUOTAS[version]}").partition(" ")[0] not in UNLIMITED
+            limited = small_file(f"{cgroup}/{QUOTAS[version]}").partition(" ")[0] not in UNLIMITED
             for file, key in (*events, *((THROTTLED,) if limited else ())):
                 with suppress(KeyError):
-                    yield (cgroup, f"{cgroup}/{file}", key), int(files.value_of(_text(f"{cgroup}/{file}"), key))
+                    yield (cgroup, f"{cgroup}/{file}", key), int(files.value_of(small_file(f"{cgroup}/{file}"), key))
 
 
 def _above(cgroup: str) -> tuple[str, ...]:
@@ -122,18 +123,3 @@ def _chosen(fd: int) -> int:
         return int(os.getxattr(fd, OOMD))
     except (OSError, ValueError):
         return 0
-
-
-def _text(path: str) -> str:
-    """Return the content of a cgroup file; empty if it cannot be read. Most of these files are not there, and
-    :func:`sandbox.cgroup.files.read` would make an error with a hint each time, which costs more than all the rest."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        return os.read(fd, 4096).decode().strip()
-    except OSError:
-        return ""
-    finally:
-        os.close(fd)

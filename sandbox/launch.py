@@ -39,7 +39,7 @@ Stdio = tuple[int | None, int | None, int | None]
 class Record(NamedTuple):
     """One message of sandbox-init.
 
-    :param kind: ``ready listener started stopping killing exited failed exec_failed sample done left``.
+    :param kind: ``ready listener started stopping killing exited failed exec_failed sample frozen done left``.
     :param words: what follows, as the protocol says for each kind.
     :param fd: with ``started`` the workload's pidfd, with ``namespaces`` the network namespace, with ``listener`` that
         of the filter; None with all others.
@@ -139,7 +139,6 @@ class Guard:
         finally:
             os.close(self._pidfd)
         return result is not None and result.si_code == os.CLD_EXITED and result.si_status == 0
-
 
     def leave(self) -> None:
         """Leave the guard alone with what cannot die yet: it acts as if the launcher were dead."""

@@ -313,14 +313,12 @@ class Process:
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
-        if self._ending.frozen is not None:
-            self._guard.leave()
-            self._executor.clean_up(unit=False)
-            self.report = self._report
-            return
-        clean = self._guard.reap()
+        frozen = self._ending.frozen is not None
+        if frozen:
+            self._guard.leave()  # it removes the rest when somebody thaws the process
+        clean = frozen or self._guard.reap()
         try:
-            if self._executor.clean_up():
+            if self._executor.clean_up(unit=not frozen):
                 self._report = replace(self._report, done=tuple(self._executor.done))
             if is_taken(self._plan, self._failure):
                 remove(self._executor.made)

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "files.h"
 #include "ops.h"
 #include "process.h"
 #include "record.h"
@@ -31,19 +32,6 @@ int step_subreaper(const struct step *step)
 {
     (void)step;
     return descendants_adopt();
-}
-
-void read_text(int directory, const char *file, char *to, size_t size)
-{
-    size_t have = 0;
-    ssize_t length = 0;
-    int fd = openat(directory, file, O_RDONLY | O_CLOEXEC);
-
-    while (fd >= 0 && have < size - 1 && (length = read(fd, to + have, size - 1 - have)) > 0)
-        have += (size_t)length;
-    to[have] = '\0';
-    if (fd >= 0)
-        close(fd);
 }
 
 static pid_t take_pid(const char **text)

@@ -3,7 +3,6 @@
 #ifndef DESCENDANTS_H
 #define DESCENDANTS_H
 
-#include <stddef.h>
 #include <sys/types.h>
 
 /* The host's /proc, as long as it can be seen; -1 in a pid namespace, where none of this is needed. */
@@ -17,9 +16,6 @@ int descendants_adopt(void);
  * an fd of /proc. What is forked meanwhile, or too deep down, is left out.
  */
 void descendants_visit(int procfs, void (*visit)(pid_t pid, int process));
-
-/* Reads a file of the directory, a text that ends with NUL then. What does not fit is left out. */
-void read_text(int directory, const char *file, char *to, size_t size);
 
 /* Kills the descendants that are there; what is forked meanwhile, or too deep down, becomes a child of ours. */
 void descendants_kill(void);

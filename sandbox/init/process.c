@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "files.h"
 #include "record.h"
 
 #define KERNEL_SIGNAL_SET sizeof(uint64_t) /* glibc's is 16 times as long */
@@ -37,15 +38,10 @@ int pidfd_signal(int pidfd, int number)
 
 int set_oom_score_adj(int procfs, int64_t value)
 {
-    char text[24], *end = number_text(text, value);
-    int fd = openat(procfs, "self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    char text[24];
 
-    if (fd < 0)
-        return errno;
-    int error = write(fd, text, (size_t)(end - text)) < 0 ? errno : 0;
-
-    close(fd);
-    return error;
+    number_text(text, value);
+    return write_text(procfs, "self/oom_score_adj", text);
 }
 
 int default_signal(int number)

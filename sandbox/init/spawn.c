@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "descendants.h"
+#include "files.h"
 #include "guard.h"
 #include "namespaces.h"
 #include "ops.h"
@@ -84,18 +85,6 @@ int step_tell_init(const struct step *step)
     return 0;
 }
 
-static int write_file(int directory, const char *file, const char *content)
-{
-    int fd = openat(directory, file, O_WRONLY | O_CLOEXEC);
-
-    if (fd < 0)
-        return errno;
-    int error = write(fd, content, strlen(content)) < 0 ? errno : 0;
-
-    close(fd);
-    return error;
-}
-
 static int release_init(void)
 {
     static const uint64_t RELEASE = 1;
@@ -120,7 +109,7 @@ int step_id_map(const struct step *step)
         return errno;
     for (unsigned i = 0; error == 0 && i < 3; i++)
         if (step->args[i].text[0] != '\0')
-            error = write_file(directory, FILES[i], step->args[i].text);
+            error = write_text(directory, FILES[i], step->args[i].text);
     close(directory);
     if (run.init < 0)
         holder_mapped(step->args[1].text, step->args[2].text);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "descendants.h"
+#include "files.h"
 #include "guard.h"
 #include "ops.h"
 #include "process.h"
@@ -86,18 +87,12 @@ static bool is_frozen(int process, char *path)
 
 static int move_home(pid_t pid)
 {
-    char path[PATH_MAX] = "", number[24], *end = number_text(number, pid);
+    char path[PATH_MAX] = "", number[24];
 
     if (!append(path, freezer.home, strlen(freezer.home)) || !append(path, "/cgroup.procs", 13))
         return ENAMETOOLONG;
-    int fd = openat(AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
-
-    if (fd < 0)
-        return errno;
-    int error = write(fd, number, (size_t)(end - number)) < 0 ? errno : 0;
-
-    close(fd);
-    return error;
+    number_text(number, pid);
+    return write_text(AT_FDCWD, path, number);
 }
 
 /* A frozen process cannot end, so its pid is still its own when it is moved. */
