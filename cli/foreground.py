@@ -82,7 +82,7 @@ def follow(parent: int) -> None:
 
 def tell(report: Report, target: Target | None, *, verbose: bool) -> int:
     """Write the report where it was asked for, and the summary when it matters."""
-    # In a cgroup above, the forks of others are counted, too.
+    # The counter of a cgroup above also counts refused forks of other cgroups, so it alone prints no summary.
     forks_refused = report.usage.pids_failures or (
         report.exit_code != 0 and any(one.file.endswith("/pids.events.local") for one in report.evidence))
     if (verbose or report.limit_ended or forks_refused or report.outcome == "failed" or report.frozen is not None

@@ -1,9 +1,8 @@
-"""Counters of the cgroups above a sandbox: whose limit refused forks, ran out of memory, or throttled the CPU.
+"""Counters of the cgroups above a sandbox that rose during the run: refused forks, memory limits that were hit, CPU
+periods that were throttled, and kills by systemd-oomd.
 
-And which cgroup systemd-oomd chose to kill.
-
-A limit of an ancestor is shared by all cgroups below it, and the sandbox's own counters do not count its events. The
-ancestors' counters also count what happened before the run, so they are read when it starts and when it ends. Sources:
+All cgroups below an ancestor share its limit, and the sandbox's own counters do not count when that limit is hit. The
+ancestor's counters also count what happened before the run, so they are read when it starts and when it ends. Sources:
 ``Documentation/admin-guide/cgroup-v2.rst`` (``memory.events.local``, ``pids.events.local``, ``cpu.stat``).
 """
 
@@ -21,26 +20,27 @@ if TYPE_CHECKING:
     from .steps import Read
 
 EVENTS = (("memory.events.local", "oom"), ("pids.events.local", "max"))
-"""Files and keys of counters of cgroup v2. Linux before 6.12 has no ``pids.events.local``: like cgroup v1, it does not
-count in which cgroup the limit was that refused a fork."""
+"""Files and keys of counters on cgroup v2. On cgroup v1, and before Linux 6.12, there is no ``pids.events.local``: the
+kernel counts a refused fork only in the cgroup that forked, not in the cgroup whose limit refused it."""
 QUOTAS = {1: "cpu.cfs_quota_us", 2: "cpu.max"}
-"""File of the CPU quota, by cgroup version. ``cpu.stat`` is read only where there is a quota: the kernel sums it up."""
+"""File of the CPU quota, by cgroup version. ``cpu.stat`` is read only if this file holds a quota, because the kernel
+adds up the statistics of all CPUs for each read."""
 THROTTLED = ("cpu.stat", "nr_throttled")
 UNLIMITED = ("max", "-1", "")
-"""How these files say that there is no limit; the empty text stands for no file."""
+"""Contents of a limit file that mean no limit. The empty text stands for a missing file."""
 
 OOMD = "user.oomd_ooms"
-"""Extended attribute in which systemd-oomd, and Meta's oomd, count how often they chose the cgroup, before they kill it
+"""Extended attribute of a cgroup: systemd-oomd and Meta's oomd add one to it before they kill the cgroup's processes
 (``oomd_cgroup_kill()``)."""
 
 
 class Rise(NamedTuple):
-    """An ancestor's counter that rose during the run.
+    """A counter of an ancestor, or of the sandbox's own unit, that rose during the run.
 
-    :param cgroup: directory of the ancestor.
-    :param file: absolute path of the file; of :data:`OOMD`, the directory.
-    :param key: key in the file, or :data:`OOMD`. That one may be of the sandbox's own cgroup, too.
-    :param times: by how much it rose. Events of other cgroups below the ancestor are among them.
+    :param cgroup: directory of the cgroup that has the counter.
+    :param file: absolute path of the file; for :data:`OOMD` the directory.
+    :param key: key in the file, or :data:`OOMD`.
+    :param times: by how much the counter rose. An ancestor also counts for the other cgroups below it.
     """
 
     cgroup: str
@@ -50,50 +50,50 @@ class Rise(NamedTuple):
 
 
 class Ancestors:
-    """The ancestors of one run's cgroups.
+    """The cgroups above those of one run. Their counters are read when this object is made.
 
-    :param reads: what is read of the cgroups themselves. The counters of their ancestors are read now.
+    :param reads: the counters of the run's own cgroups; their paths lead to the ancestors.
     """
 
     def __init__(self, reads: Sequence[Read]) -> None:
         self._fds: dict[str, int] = {}
         own = {read.figure: read.file.rpartition("/")[0] for read in reads}
-        # Only on cgroup v2 the CPU time is in cpu.stat.
+        # The cgroup of the v2 tree is the one whose CPU time is read from cpu.stat; cgroup v1 has cpuacct.usage.
         unified = next((own["cpu_time"] for read in reads if (read.figure, read.key) == ("cpu_time", "usage_usec")), "")
         throttled = own.get("throttled_periods", "")
         self._tasks = own.get("pids_failures", "")
         self._watched: list[tuple[int, str, tuple[tuple[str, str], ...]]]
-        """Cgroup version, cgroup, and its counters besides that of the CPU quota."""
+        """Cgroup version, directory, and the counters that are read besides ``nr_throttled``."""
         self._watched = [(2, cgroup, EVENTS) for cgroup in _above(unified)]
         if throttled != unified:
             self._watched += [(1, cgroup, ()) for cgroup in _above(throttled)]
         if unified and not throttled:
-            # The property of a systemd unit may limit its own CPU time when no option does.
+            # A property of the unit may set a CPU quota that no option asked for: then the plan reads no nr_throttled.
             self._watched.append((2, unified, ()))
         self._before = dict(self._counters())
-        # When the unit's processes are dead, systemd removes its cgroup. An fd still has the attributes then.
+        # systemd removes a unit's cgroup when its processes are dead. Its attributes can still be read from an open fd.
         for cgroup in _with_above(own.get("oom", "")):
             with suppress(OSError):
                 self._fds[cgroup] = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._chosen = {cgroup: _chosen(fd) for cgroup, fd in self._fds.items()}
 
     def close(self) -> None:
-        """Close the fds; the second time nothing happens."""
+        """Close the directories. It may be called twice."""
         while self._fds:
             os.close(self._fds.popitem()[1])
 
-    __del__ = close  # a run that was abandoned
+    __del__ = close  # for a run that failed before its end was looked at
 
     def rises(self) -> tuple[Rise, ...]:
-        """Return each counter that has risen since the start, those of the nearest ancestor first. Works once."""
-        # What was not read at the start, such as cpu.stat of a cgroup that had no quota then, cannot be compared.
+        """Return each counter that has risen since the start, the nearest ancestor's first. It may be called once."""
+        # A counter that was not read at the start cannot be compared: a cgroup may have got its quota during the run.
         found = {key: count - self._before.get(key, count) for key, count in self._counters()}
         found |= {(cgroup, cgroup, OOMD): _chosen(fd) - self._chosen[cgroup] for cgroup, fd in self._fds.items()}
         self.close()
         return tuple(Rise(*key, times) for key, times in found.items() if times > 0)
 
     def task_limits(self) -> tuple[str, ...]:
-        """Return the path of each ``pids.max`` that limits something, its own and all ancestors', nearest first."""
+        """Return the path of each ``pids.max`` that holds a limit: of the run's own cgroup, then of its ancestors."""
         paths = (f"{cgroup}/pids.max" for cgroup in _with_above(self._tasks))
         return tuple(path for path in paths if small_file(path) not in UNLIMITED)
 
@@ -118,7 +118,7 @@ def _with_above(cgroup: str) -> tuple[str, ...]:
 
 
 def _chosen(fd: int) -> int:
-    """How often systemd-oomd chose the cgroup."""
+    """Return how often systemd-oomd chose the cgroup to be killed."""
     try:
         return int(os.getxattr(fd, OOMD))
     except (OSError, ValueError):

@@ -82,7 +82,7 @@ class Executor:
     def clean_up(self, *, unit: bool = True) -> bool:
         """Carry out the host steps of the cleanup, if there are any; the guard's come before, by itself.
 
-        :param unit: stop the unit, which waits for the end of its processes.
+        :param unit: also stop the systemd unit. systemd then waits until the unit's processes have ended.
         :raises StepError: something is left.
         """
         before = len(self.done)

@@ -124,7 +124,7 @@ class Manager(NamedTuple):
 
 
 class Docker(NamedTuple):
-    """What ``docker version`` says. Texts are empty when it does not say.
+    """Versions of docker and its OCI runtime, by ``docker version``. A text is empty if that does not tell it.
 
     :param client: version of the docker command, e.g. ``28.2.2``.
     :param runtime: name of the OCI runtime that the daemon starts containers with, e.g. ``runc``.

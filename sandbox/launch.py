@@ -100,7 +100,7 @@ class Guard:
         """Send ``plan``, ``stop``, ``kill``, ``signal N``, ``keep`` or ``bye``. A guard that is gone is no error."""
         with suppress(OSError):
             self._control.send(command.encode())
-            if command in ENDING:  # somebody may have stopped the guard
+            if command in ENDING:  # a guard that somebody has stopped (SIGSTOP) reads no command
                 signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)
 
     def receive(self, *, block: bool = True) -> Record | None:
@@ -141,10 +141,10 @@ class Guard:
         return result is not None and result.si_code == os.CLD_EXITED and result.si_status == 0
 
     def leave(self) -> None:
-        """Leave the guard alone with what cannot die yet: it acts as if the launcher were dead."""
+        """Let go of the guard, which stays until a process that SIGKILL cannot end is thawed."""
         from threading import Thread
 
-        # A launcher that lives on must reap the guard, or its zombie would stay.
+        # A launcher that goes on must reap the guard when it ends, or a zombie is left.
         Thread(target=self.reap, daemon=True).start()
 
 

@@ -61,7 +61,7 @@ else:
 KEPT = 64
 """Sets of wishes that need not be read again: whoever launches often wishes for the same often."""
 NUMBERED = ("user", "name")
-"""Options that any word will do for, and that a number makes sense for."""
+"""Options of plain text that also accept a Python number, such as ``user=1000``."""
 MAX_QUOTA = 2**44 - 1
 """Microseconds; the kernel's ``max_bw_runtime_us``."""
 MAX_TASKS = 4_194_304
@@ -121,9 +121,9 @@ class Option(NamedTuple):
         return tuple(self.parse(text, self.name) for text in texts)
 
     def _text(self, value: object, *, number: bool = False) -> str:
-        """A Python value as it would be typed.
+        """Return a Python value as the text that a user types for it.
 
-        :param number: it may be a number, also if the option is one that any word will do for.
+        :param number: accept a number, also for an option of plain text.
         """
         number = number or self.parse is not parse_word or self.name in NUMBERED
         text = _text(value) if number or not isinstance(value, (int, float)) else None
@@ -135,7 +135,7 @@ class Option(NamedTuple):
 
 
 def _text(value: object) -> str | None:
-    """A Python value as it would be typed; None if it is of no type that has such a text."""
+    """Return a Python value as the text that a user types for it; None if no option takes a value of its type."""
     match value:
         case str() | Percent() | IoPriority():
             return str(value)
@@ -316,7 +316,7 @@ NO_OPTION = {
 
 
 def elsewhere(name: str) -> str:
-    """What to write for a word of another tool; empty if it is none."""
+    """Return what to write in place of another tool's option name; empty if the name is not known."""
     word = name.replace("-", "_")
     return f"write {spelled(ELSEWHERE[word])}" if word in ELSEWHERE else ""
 

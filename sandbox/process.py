@@ -165,7 +165,10 @@ class Process:
         return True
 
     def _blame_time(self) -> None:
-        """The guard is dead. One that was frozen when the wall time was over is killed by a timer of the kernel."""
+        """Say that the wall time was over, if it was when the guard is found dead.
+
+        A timer of the kernel kills a guard that is frozen when the wall time is over, so the guard cannot tell.
+        """
         timeout = self._spec.limits.timeout
         if (timeout is not None and self._started is not None and not self._ending.reason
                 and time.monotonic() >= self._started + timeout):
@@ -204,7 +207,7 @@ class Process:
         self._events.append(Event("killing", int(record.words[1]) / 1e9, record.words[0]))
 
     def _on_frozen(self, record: Record) -> None:
-        """SIGKILL does not end a process of the tree. The guard stays with it, and the run ends without both."""
+        """End the run although a frozen process of it does not die of SIGKILL. The guard stays until it is thawed."""
         pid, number, path = int(record.words[0]), int(record.words[1]), " ".join(record.words[2:])
         reason = os.strerror(number) if number else "the sandbox's own freezer cgroup is frozen too"
         self._ending.frozen = Frozen(pid, _self_freezing(path), reason)
@@ -274,12 +277,12 @@ class Process:
     def _kernel_log(self, usage: Usage) -> Kills | None:
         """Return what the kernel's log says about the out-of-memory kills of this run.
 
-        If the OOM killer chose the init of a systemd unit, systemd has removed the cgroup with the counter by now. Then
-        the log alone tells, and the count comes from there.
+        If the OOM killer chose the init of a systemd unit, systemd has removed the unit's cgroup and its counters by
+        now. Then only the log tells of the kill, and ``usage.oom_kill`` is set by it.
         """
         ending, read = self._ending, next((read for read in self._plan.reads if read.figure == "oom_kill"), None)
         told = ending.lost or ending.reason or ending.exec_error or self._failure
-        # The log may also have a kill of an earlier run of that name.
+        # With a name of the user's, a line in the log may be about an earlier run of that name.
         gone = usage.oom_kill is None and ending.status is None and not (told or self._spec.name)
         if read is None or not (usage.oom_kill or gone):
             return None
@@ -349,7 +352,7 @@ def _pid_of(pidfd: int) -> int | None:
 
 
 def _self_freezing(directory: str) -> tuple[str, ...]:
-    """The freezer cgroups that somebody froze, among this one and those above it; itself if that cannot be read."""
+    """Return those freezer cgroups that somebody froze, of this one and all above it; this one if none can be read."""
     found, path = [], directory
     with suppress(CgroupError):  # the root of the tree has no such file
         while True:

@@ -35,7 +35,8 @@ class Outcome(StrEnum):
 
 
 class Evidence(NamedTuple):
-    """What the kernel says: ``file``'s ``key`` was ``value`` at the end; in a cgroup above, it rose by ``value``."""
+    """A counter of the kernel: ``key`` in ``file`` was ``value`` at the end. A counter of a cgroup above the run's own
+    counts more than this run: there ``value`` is by how much it rose."""
 
     file: str
     key: str
@@ -125,7 +126,10 @@ class StepReport(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything about one finished run. Program and library make the same: it names flags, not keywords.
+    """Everything about one finished run.
+
+    ``why``, ``limits`` and ``notes`` name options by their flags, in the library too. ``unmet`` and ``driver_reason``
+    name them as errors do.
 
     :param outcome: how it ended.
     :param code: the command's own exit code; None when it was killed by a signal or never ran.
@@ -134,9 +138,9 @@ class Report:
     :param evidence: the counters behind ``why``.
     :param usage: what it used.
     :param limits: what became of each limit.
-    :param unmet: what could not be enforced (only with ``best_effort``), with options named as in errors.
+    :param unmet: what could not be enforced (only with ``best_effort``).
     :param notes: what a reader should know.
-    :param driver: who made the cgroup, and ``driver_reason`` why that one, with options named as in errors.
+    :param driver: who made the cgroup, and ``driver_reason`` why that one.
     :param name: name of the sandbox.
     :param argv: the command.
     :param done: the steps of the launcher that were carried out; not in the JSON, which has all ``steps``.

@@ -1,9 +1,9 @@
 """How a message names an option: ``--memory 64m`` in the program, ``memory="64m"`` in Python, and ``memory = "64m"`` in
 a configuration file.
 
-A message is written once, with :func:`spelled` for each option in it, and so never has to be rewritten: whatever a user
-typed stays in it as it is. The process has one style: Python's, but for what the program does (:func:`speaking`).
-What is made for both, such as a report and the notes of a plan, has flags always, by :func:`flag_of`.
+Each message calls :func:`spelled` for an option where the message is written. No finished message is searched for
+options, so a value that a user typed is never changed. The style is Python's by default; the program sets that of flags
+with :func:`speaking`. Reports and the notes of plans are made for both, and always have flags (:func:`flag_of`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 
 def flag_of(realises: str) -> str:
-    """The flag a Spec field is set by: ``limits.memory_high`` -> ``--memory-high``; empty for the command, which has
-    none."""
+    """Return the flag of a Spec field: ``limits.memory_high`` -> ``--memory-high``. The command has none: empty."""
     field = realises.rpartition(".")[2]
     return {"argv": "", "cwd": "--workdir"}.get(field, "--" + field.replace("_", "-"))
 
@@ -44,7 +43,7 @@ _style: Style = as_keyword
 
 
 def spelled(field: str, *values: object) -> str:
-    """An option as whoever reads the message writes it.
+    """Return an option as the reader of the message writes it.
 
     :param field: of :class:`~sandbox.spec.Spec` or :class:`~sandbox.spec.Limits`, also as ``limits.memory``.
     :param values: a value, or several to choose from; True for a switch that is to be set. Without any, the option is

@@ -109,7 +109,7 @@ class Read(NamedTuple):
     :param key: key within a flat-keyed file (``cpu.stat``), empty when the file is a single number.
     :param unit: ``1`` (bytes or events), ``ns``, ``us``; ``io.stat``, ``blkio`` and ``psi`` are formats of their own.
     :param watch: name of the watch whose highest sample stands in, because the kernel has no such file.
-    :param less: how much of it is the sandbox's own doing: tasks and memory of the processes that hold a systemd unit.
+    :param less: what is subtracted from it: tasks and memory of the sandbox's own processes in a systemd unit.
     """
 
     figure: str

@@ -34,10 +34,10 @@ _MICROSECONDS = {"us": 1, "ms": 10**3, "s": 10**6, "sec": 10**6, "m": 60 * 10**6
 
 
 def refuse(text: str, field: str, why: str, *examples: str) -> SpecError:
-    """The error for a value that will not do.
+    """Return the error for a malformed value.
 
     :param field: of the Spec, e.g. ``memory``.
-    :param examples: values that will do.
+    :param examples: values that the option takes.
     """
     shown = repr(text if len(text) <= 80 else text[:77] + "...")
     return SpecError(f"{spelled(field)}: {shown} {why}", field=field, hint=f"for example {spelled(field, *examples)}")
@@ -160,7 +160,7 @@ def parse_cpus(text: str, field: str) -> float:
 def parse_seconds(text: str, field: str, *, zero: bool = False, example: str = "60") -> float:
     """Seconds from ``60``, ``1.5``, ``500ms``, ``2min`` or ``1h30m``, to the microsecond.
 
-    :param zero: 0 means something for this option.
+    :param zero: 0 is a valid value of this option.
     :raises SpecError: unless it is from a microsecond to a thousand million seconds.
     """
     micro = _microseconds(text)

@@ -34,7 +34,7 @@ class Ending:
     :param hard: it took SIGKILL to end it.
     :param exec_error: errno, path and whether the file exists, when execve failed.
     :param lost: the guard itself was killed.
-    :param frozen: a process that SIGKILL does not end.
+    :param frozen: a process that SIGKILL cannot end, because its freezer cgroup is frozen.
     """
 
     status: int | None = None
@@ -83,7 +83,7 @@ def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequen
 
 
 def _oomd(rises: Sequence[Rise]) -> Rise | None:
-    """Return the cgroup, its own or one above, that systemd-oomd chose during the run."""
+    """Return the counter of the cgroup, the run's own or one above, that systemd-oomd killed; None without one."""
     return next((rise for rise in rises if rise.key == OOMD), None)
 
 
@@ -147,7 +147,7 @@ def _why(spec: Spec, plan: Plan, ending: Ending, outcome: Outcome, usage: Usage,
         return f"{command} was stopped on request{_how(ending)}"
     end = f"{command} exited with {code}" if number is None else f"{command} was killed by {signal_name(number)}"
     if number == signal.SIGKILL and usage.oom_kill is None:
-        # Without the memory controller, its own cgroup does not count whom the OOM killer chose.
+        # Without the memory controller, the run's own cgroup does not count OOM kills.
         end += "".join([f"; the memory limit of {rise.cgroup} was hit meanwhile, and the kernel killed processes below "
                         "it" for rise in rises if rise.key == "oom"])
     if usage.oom_kill:

@@ -90,13 +90,17 @@ def _move_in(host: Host, given: str) -> Iterator[Step]:
 
 
 def _is_in(host: Host, given: str) -> bool:
-    """The launcher is in the unit's own cgroup, which cannot have both processes and children with controllers."""
+    """True if the launcher is in the unit's own cgroup. It must leave: a cgroup that has processes cannot pass
+    controllers on (cgroups(7))."""
     return any(tree.own == given for tree in host.hierarchies)
 
 
 def _moves(host: Host, given: str) -> Iterator[str]:
-    """Tell of the only change that outlives the run. To undo it, the controllers would have to be disabled for all
-    children of the unit, and a run that is just starting in the same unit would lose its limits."""
+    """Yield a note if the run moves the unit's own processes: they are not moved back when it ends.
+
+    Before that, the controllers would have to be disabled for all children of the unit, and another run that is just
+    starting there would lose its limits.
+    """
     if _is_in(host, given):
         yield (f"all processes in {given}, the caller among them, are moved to {given}/{unit.PROCESSES} and stay there "
                "after the run; --driver systemd makes a unit of its own and moves none of them")

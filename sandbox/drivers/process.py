@@ -77,13 +77,14 @@ def limits(spec: Spec, host: Host, found: Iterable[Step]) -> tuple[tuple[Limit, 
 
 
 def _shares_nproc(spec: Spec, host: Host) -> bool:
-    """Whether a limit of processes counts all processes of the user on the host: it counts by user namespace."""
+    """True if RLIMIT_NPROC counts all processes of the user on the host. The kernel counts by user namespace."""
     asked = any(item.name == NPROC and item.soft is not None for item in spec.limits.ulimit)
     return asked and host.uid == 0 and not namespaces.is_shifted(spec, host)
 
 
 def _void_for_root(spec: Spec, host: Host) -> Iterator[Unmet]:
-    """The kernel refuses no process to root of the host for its number (copy_process() in kernel/fork.c)."""
+    """Yield why ``nproc`` is refused for root of the host: the kernel exempts root from RLIMIT_NPROC
+    (copy_process() in kernel/fork.c)."""
     if _shares_nproc(spec, host) and namespaces.identity(spec, host).uid == 0:
         yield Unmet(realises="limits.ulimit", reason="nproc: the kernel holds root of the host to no such limit",
                     remedy=f"use {spelled('pids_limit')}, or leave {spelled('userns', 'host')} out")
@@ -130,7 +131,8 @@ def _guarded(host: Host, name: str, claimed: Sequence[str], start: Sequence[Step
 
 
 def _thaw(host: Host) -> Iterator[Step]:
-    """Where processes go that somebody freezes in a freezer cgroup: on cgroup v1, SIGKILL has no effect there."""
+    """Tell the guard the launcher's freezer cgroup. It moves frozen processes of the run there before they are killed,
+    since on cgroup v1 SIGKILL has no effect on a frozen process."""
     tree = host.hierarchy("freezer")
     if tree is not None:
         yield _guard("thaw", ",".join(tree.controllers), tree.mount, f"{tree.mount}{tree.own.rstrip('/')}")
@@ -208,7 +210,7 @@ def _priorities(spec: Spec, *, beside_init: bool) -> Iterator[Step]:
 
 
 def notes(spec: Spec, host: Host) -> tuple[str, ...]:
-    """What a reader should know of the isolation, and of limits that it bears on."""
+    """Return what a reader should know about the isolation, and about limits whose meaning depends on it."""
     return (*_nproc_notes(spec, host), *namespaces.notes(spec, host), *filesystem.notes(spec, host))
 
 

@@ -36,8 +36,9 @@ COUNTED_WITH = {"memory_failures": "memory", "oom": "memory", "swap_failures": "
 HOLDERS = {"scope": 1, "service": 2}
 """How many processes of ours are in the unit: the init, and in a service the guard too."""
 SERVICE_MEMORY = 512 << 10
-"""Bytes that a service is charged for more than a scope: its guard, and the namespaces, which the guard makes in the
-unit. Measured on Linux 6.18: 690 KiB in a service and 330 in a scope when the command starts, 250 without systemd."""
+"""Bytes that are added to the memory limit of a service. The guard and the namespaces that it makes are charged to the
+service's cgroup; a scope has neither. Measured on Linux 6.18 when the command starts: 690 KiB are charged to a service,
+330 to a scope, 250 to a cgroup that systemd did not make."""
 
 
 class SystemdDriver:
@@ -120,7 +121,7 @@ class _Compiler:
         return [Told(plain[one.wish.knob.field], ()) if one.wish.knob.field in alone else one for one in told]
 
     def _refuse_rivals(self) -> None:
-        """Refuse a property that a limit sets as well, to another value: systemd would take the last one.
+        """Refuse a ``--property`` that sets another value than a limit does: systemd would take the later one.
 
         :raises SpecError: naming both.
         """
@@ -133,7 +134,7 @@ class _Compiler:
                                 f"for {words.name}", field="property", hint="give one of them")
 
     def _with_holders(self, wish: Wish) -> Wish:
-        """The unit's limits of tasks and memory count our own processes, too; they must not cost the workload any."""
+        """Raise the unit's limits of tasks and memory by what our own processes in the unit use."""
         if wish.value == UNLIMITED:
             return wish
         if self.kind == "service" and wish.knob.field in ("memory", "memory_high"):
@@ -204,7 +205,7 @@ class _Compiler:
                 yield read._replace(less=self._ours(read.figure))
 
     def _ours(self, figure: str) -> int:
-        """How much of a figure of the unit's cgroup is the sandbox's own doing."""
+        """Return how much of a counter of the unit's cgroup the guard and the init are counted for."""
         if figure == "memory_peak" and self.kind == "service":
             return SERVICE_MEMORY
         return HOLDERS[self.kind] if figure == "pids_peak" else 0

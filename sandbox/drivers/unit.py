@@ -43,7 +43,7 @@ def slice_path(name: str) -> str:
 
 
 def default_slice(*, user: bool) -> str:
-    """Where systemd puts a unit that is told no slice (``unit_set_default_slice()``).
+    """Return the slice that systemd puts a unit in when no slice is given (``unit_set_default_slice()``).
 
     :param user: the manager is the user's.
     """

@@ -58,7 +58,7 @@ static pid_t parent_in(int process)
     return take_pid(&field);
 }
 
-/* One walk through the descendants. */
+/* What a walk through the descendants needs: an fd of /proc, and the function that it calls for each of them. */
 struct walk {
     int procfs;
     void (*visit)(pid_t pid, int process);
@@ -131,7 +131,7 @@ void descendants_kill(void)
     descendants_visit(descent, kill_one);
 }
 
-/* Waits for SIGCHLD, which is blocked here, but not for longer than a second. Returns whether it came. */
+/* Waits up to one second for SIGCHLD, which is blocked. Returns whether it came. */
 static bool await_death(void)
 {
     const uint64_t child = SIGNAL_BIT(SIGCHLD);

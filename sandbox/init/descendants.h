@@ -1,5 +1,5 @@
-/* The descendants of this process. Without a pid namespace, nothing but their descent tells the processes of the sandbox
- * from the others. */
+/* The descendants of this process. In a sandbox without its own pid namespace, a process belongs to the sandbox if it
+ * descends from the init. */
 #ifndef DESCENDANTS_H
 #define DESCENDANTS_H
 
@@ -13,7 +13,7 @@ int descendants_adopt(void);
 
 /*
  * Calls `visit` for each descendant, children before their parent, with its pid and an fd of its /proc/PID. `procfs` is
- * an fd of /proc. What is forked meanwhile, or too deep down, is left out.
+ * an fd of /proc. Processes that are forked during the walk, or are nested too deeply, are left out.
  */
 void descendants_visit(int procfs, void (*visit)(pid_t pid, int process));
 
@@ -21,8 +21,8 @@ void descendants_visit(int procfs, void (*visit)(pid_t pid, int process));
 void descendants_kill(void);
 
 /*
- * Kills and reaps until there are none. Returns how many there were. `retry`, unless NULL, is called after each second
- * without a death.
+ * Kills and reaps descendants until there are none. Returns how many it reaped. `retry`, unless it is NULL, is called
+ * each time no descendant has died for a second.
  */
 int descendants_end(void (*retry)(void));
 

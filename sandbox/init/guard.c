@@ -33,14 +33,15 @@
 #define INIT_MAY_TAKE 10000
 #endif
 
-/* Nanoseconds after a deadline in which a living guard has surely acted. */
+/* Nanoseconds after a deadline. A guard that has not acted on the deadline by then is taken for frozen. */
 #define GUARD_MAY_TAKE (10000 * MILLISECOND)
 
 struct run run = {.init = -1};
 
 /*
- * Whoever stops the guard must not stop its clock. A guard that is frozen cannot be continued. On cgroup v2 it can be
- * killed, and its init dies with it.
+ * Timers for a guard that somebody has stopped or frozen. `awake` sends SIGCONT when something is due, so SIGSTOP does not
+ * suspend the time limit. SIGCONT does not wake a frozen process, but on cgroup v2 SIGKILL ends it: `overdue` sends that,
+ * and the init dies with its parent, the guard.
  */
 static struct alarm awake = {.number = SIGCONT, .at = NEVER}, overdue = {.number = SIGKILL, .at = NEVER};
 
@@ -52,7 +53,7 @@ static struct {
     int stop_signal;
     int64_t stop_timeout, timeout;
     bool stopping, killing;
-    bool deaf; /* the init says nothing any more */
+    bool deaf; /* the init has closed its end of the socket */
     const char *reason;
     int64_t deadline_at, hard_at, last_at, thaw_at, thaw_pause;
 } guard = {
@@ -147,7 +148,10 @@ static void tell_init(const char *command)
     (void)send(GO_OTHER_END, command, strlen(command), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/* What dies by itself is not looked at; what is frozen may be frozen again, so the pauses grow. */
+/*
+ * Schedules the first look for frozen processes 200 ms from now: after a kill, most processes are dead by then. Each pause
+ * is twice as long as the one before, because somebody may freeze the processes again and again.
+ */
 static void thaw_soon(void)
 {
     if (guard.thaw_at == NEVER && plan_has("thaw")) {
@@ -227,7 +231,8 @@ static bool take_command(void)
     return length == 0;
 }
 
-/* The init tells when the workload has started: from then on time counts. It tells, too, when it kills what is left. */
+/* Takes a word of the init: "started" when the workload runs, from which on its time is counted, and "clearing" when the
+ * init kills the processes that the workload has left behind. */
 static void take_word(void)
 {
     char word[16];
@@ -273,7 +278,7 @@ static void keep_time(void)
     }
 }
 
-/* Sets the alarms. Returns when something is due, NEVER if there is nothing. */
+/* Sets both timers. Returns the time when the guard has to act next, or NEVER. */
 static int64_t next_due(void)
 {
     int64_t end = earliest(earliest(guard.deadline_at, guard.hard_at), guard.last_at);
@@ -326,7 +331,7 @@ static void finish(void)
     guard.left = !run.foreign && !clean_up(run.plan);
 }
 
-/* What is left without a pid namespace is ours to kill, after the init's death. */
+/* Called while the guard kills the descendants of a dead init, which had no pid namespace: some may be frozen. */
 static void retry_descendants(void)
 {
     thaw(now() >= guard.last_at);

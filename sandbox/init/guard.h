@@ -26,12 +26,12 @@ extern struct run run;
 /* Does the plan have a step of this op? */
 bool plan_has(const char *op);
 
-/* Does the guard wait for the workload's start? */
+/* Does the plan have a time limit or a watch? Their time begins when the workload starts. */
 bool is_timed(void);
 
 /*
- * Moves the frozen processes of the tree out of their freezer cgroup of cgroup v1, where SIGKILL does nothing. With
- * `tell` it sends `frozen PID ERRNO PATH` about one that stays frozen.
+ * Moves frozen processes of the run out of their freezer cgroup. On cgroup v1, SIGKILL has no effect on a process while it
+ * is frozen. With `tell`, the guard reports a process that stays frozen to the launcher: `frozen PID ERRNO PATH`.
  */
 void thaw(bool tell);
 

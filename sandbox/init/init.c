@@ -276,7 +276,10 @@ static void outlive_workload(int *status)
     }
 }
 
-/* Kills what the workload has left behind, and tells the guard of it: it may be frozen. Returns how many there were; what was dead already does not count. */
+/*
+ * Kills the processes that the workload has left behind. Returns how many there were, without those that were dead already.
+ * The guard is told, because a frozen process does not die of it (cgroup v1).
+ */
 static int clear(void)
 {
     int killed = 0;

@@ -67,7 +67,7 @@ void alarm_at(struct alarm *alarm, int64_t time)
     if (time == alarm->at || (time == INT64_MAX && !alarm->made))
         return;
     if (!alarm->made && syscall(SYS_timer_create, (long)CLOCK_MONOTONIC, &event, &alarm->timer) != 0)
-        return; /* a guard that nobody stops needs none */
+        return; /* without a timer, only a guard that somebody stops is late */
     alarm->made = true;
     alarm->at = time;
     if (time != INT64_MAX)

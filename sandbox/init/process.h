@@ -38,7 +38,7 @@ static inline int outcome(long result)
 int default_signal(int number);
 int default_signals(void);
 
-/* A signal that the kernel sends to this process at a time, even while it is stopped or frozen. */
+/* A timer of the kernel that sends this process a signal, also while the process is stopped or frozen. */
 struct alarm {
     int number;  /* of the signal */
     bool made;

@@ -1,8 +1,8 @@
 /*
- * Freezer cgroups of cgroup v1. Somebody may have moved a process of the run into one and frozen it. SIGKILL takes effect
- * only when it is thawed (freezer-subsystem.rst; on cgroup v2 it takes effect at once). To thaw a cgroup that is not
- * ours would thaw other people's processes too. So our process moves out, which the kernel allows and which thaws it
- * (freezer_attach() in kernel/cgroup/legacy_freezer.c).
+ * Freezer cgroups of cgroup v1. Somebody may move a process of the run into one and freeze it. SIGKILL then has no effect
+ * until the process is thawed (freezer-subsystem.rst); on cgroup v2 it has. The guard does not thaw a cgroup of somebody
+ * else, as other processes in it would run again. It moves the process of the run to another cgroup, which thaws that
+ * process alone (freezer_attach() in kernel/cgroup/legacy_freezer.c).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,12 +17,15 @@
 #include "process.h"
 #include "record.h"
 
-/* The tree with the controller, as the plan has it. */
+/*
+ * Arguments of the step `thaw`: controllers of the hierarchy as in /proc/PID/cgroup, its mount point, and the directory of
+ * the cgroup that frozen processes are moved to.
+ */
 static struct {
-    const char *controllers, *mount, *home;
+    const char *controllers, *mount, *destination;
 } freezer;
 
-/* A process that stays frozen. */
+/* A process that could not be moved, the errno, and its freezer cgroup. */
 static struct {
     pid_t pid;
     int error;
@@ -33,7 +36,7 @@ int step_thaw(const struct step *step)
 {
     freezer.controllers = step->args[0].text;
     freezer.mount = step->args[1].text;
-    freezer.home = step->args[2].text;
+    freezer.destination = step->args[2].text;
     return 0;
 }
 
@@ -69,7 +72,10 @@ static bool find_cgroup(int process, char *path)
     return false;
 }
 
-/* Whether the process is in a cgroup that is frozen, by itself or by one above it. The root has no such file. */
+/*
+ * Returns whether the process is frozen, and writes the directory of its freezer cgroup to `path`. freezer.state is FROZEN
+ * also if a cgroup above is frozen. The root cgroup has no such file and is never frozen.
+ */
 static bool is_frozen(int process, char *path)
 {
     char state[16];
@@ -85,11 +91,11 @@ static bool is_frozen(int process, char *path)
     return strncmp(state, "FR", 2) == 0; /* FROZEN, or FREEZING */
 }
 
-static int move_home(pid_t pid)
+static int move_out(pid_t pid)
 {
     char path[PATH_MAX] = "", number[24];
 
-    if (!append(path, freezer.home, strlen(freezer.home)) || !append(path, "/cgroup.procs", 13))
+    if (!append(path, freezer.destination, strlen(freezer.destination)) || !append(path, "/cgroup.procs", 13))
         return ENAMETOOLONG;
     number_text(number, pid);
     return write_text(AT_FDCWD, path, number);
@@ -102,7 +108,7 @@ static void release(pid_t pid, int process)
 
     if (!is_frozen(process, path))
         return;
-    int error = move_home(pid);
+    int error = move_out(pid);
 
     if (error == 0 && !is_frozen(process, path))
         return;

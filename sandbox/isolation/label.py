@@ -48,7 +48,7 @@ def wish(step: Step) -> str:
 
 
 def _option(step: Step) -> str:
-    """The same as an option, for errors."""
+    """Return the option of a ``label`` step with its values, as an error names it."""
     return spelled("security_opt", wish(step))
 
 
@@ -57,7 +57,7 @@ def _or_without() -> str:
 
 
 def reason(step: Step, problem: Unsupported) -> str:
-    """What an error of :func:`inactive` or :func:`toothless` says, without the option."""
+    """Return the message of an error of :func:`inactive` or :func:`toothless` without the option in front."""
     return problem.message.removeprefix(f"{_option(step)}: ")
 
 

@@ -56,7 +56,7 @@ class Given(NamedTuple):
 
     @property
     def spelled(self) -> str:
-        """The option that it was given with, for errors."""
+        """The option that gave the device, as an error names it."""
         return spelled(self.field, *([self.source] if self.source else []))
 
 

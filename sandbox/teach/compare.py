@@ -30,7 +30,7 @@ class Told(NamedTuple):
     :param file: absolute path of the (last) kernel file; empty when there is none.
     :param note: a conversion or rounding.
     :param read_back: what the file said at the end of the run; None when nothing ran or there is no file.
-    :param held: it still was what was asked; None when nothing was read.
+    :param held: at the end, the file still had the value that was asked for; None when the file was not read.
     :param unmet: why it cannot be enforced under this driver; empty when it can.
     """
 
@@ -91,7 +91,7 @@ class Node(NamedTuple):
     """A cgroup in a tree.
 
     :param name: last part of its path; ``/`` for the root.
-    :param owner: whose it is: ``systemd``, ``foreign``, or the driver when we made it; empty where no systemd says.
+    :param owner: who made it: ``systemd``, ``foreign``, or our driver; empty where systemd does not run.
     :param memory: bytes charged to it, when that is counted.
     :param limit: its own memory limit in bytes, if it has one.
     :param ours: it has to do with the sandbox.

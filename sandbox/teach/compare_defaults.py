@@ -1,7 +1,7 @@
-"""What systemd would have done by itself: the value that a property has in a unit that is not told it.
+"""The defaults of systemd's unit properties on this machine.
 
-Sources: systemd is asked, as system.conf(5), its version and the cgroup version all decide. It shows a unit that is not
-there with what it begins with (``unit_init()``). Two properties get their default only when the unit is loaded: the
+They depend on systemd's version, on system.conf(5) and on the cgroup version. So systemd is asked: for a unit that is
+not there it answers with the defaults (``unit_init()``). Two properties get theirs only when a unit is loaded: the
 slice (``unit_set_default_slice()``) and the OOM policy (``scope_add_extras()``, ``service_add_extras()``).
 """
 
@@ -31,7 +31,7 @@ def ask(bus: Bus, plan: Plan, told: Sequence[str], *, user: bool) -> tuple[str, 
 
 
 def settle(told: Sequence[str], begins: Mapping[str, object], *, user: bool, oom_policy: str) -> tuple[str, ...]:
-    """:func:`ask` without the asking.
+    """Return the defaults from systemd's answers. Pure; see :func:`ask`.
 
     :param begins: the properties of a unit that is not there.
     :param oom_policy: the manager's ``DefaultOOMPolicy``.

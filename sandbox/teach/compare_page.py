@@ -75,7 +75,7 @@ def _facts(comparison: Comparison) -> Iterator[page.Fact]:
 
 
 def _used(column: Column, name: str) -> str:
-    """A figure of the run as the table of what it used has it; empty when the kernel does not count it."""
+    """Return a figure of the run as the table of its usage shows it; empty if the kernel does not count it."""
     usage = column.run.usage if column.run else ()
     return next((figure_text(name, one.value) for one in usage if one.name == name), "")
 

@@ -40,7 +40,7 @@ def wishes(plan: Plan) -> tuple[Told, ...]:
 
 
 def seen(told: Told, limit: LimitReport) -> Told:
-    """``told`` with what a run found; ``held`` stays None for what no file was read for, such as a resource limit."""
+    """Return ``told`` with what the run read. ``held`` stays None if no file was read, as for a resource limit."""
     return told._replace(read_back=limit.read_back, held=None if limit.read_back is None else limit.enforced)
 
 

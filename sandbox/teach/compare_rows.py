@@ -152,7 +152,7 @@ REASONS = {
     "the unit goes on after the kernel killed a process for memory": ("OOMPolicy",),
     "what is to be counted": ("CPUAccounting", "MemoryAccounting", "TasksAccounting", "IOAccounting"),
 }
-"""What properties of our units are for; one that is not among these is for people, or was asked for."""
+"""Purpose -> the properties that our units get for it. Others are for people to read, or a user asked for them."""
 SAME = "told to be sure: systemd's default is the same"
 
 
@@ -251,7 +251,7 @@ def _belief(one: Belief | None) -> str:
     if one is None:
         return NOTHING
     directory, _, name = one.file.rpartition("/")
-    # The row names the sandbox's own cgroup, a slice or the root; any other cgroup is named here.
+    # The label of a row says "slice" or "root". A parent cgroup that is neither has to be named in the cell.
     name = f"{os.path.basename(directory)}/{name}" if one.level == "parent" else name
     return (f"systemd: {_shown(one.says, one.figure)} ({one.unit or 'no unit'})\n"
             f"kernel: {_shown(one.holds, one.figure)} ({f'sum of */{name}' if '/*/' in one.file else name})")

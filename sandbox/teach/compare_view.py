@@ -22,7 +22,7 @@ SIBLINGS = 12
 """Cgroups beside ours that a tree shows by name."""
 ROOT_SLICE = "-.slice"
 IN_CONTAINER = "/run/systemd/container"
-"""A file that systemd makes where it runs in a container (systemd's CONTAINER_INTERFACE.md)."""
+"""File that exists if systemd runs in a container; systemd makes it (CONTAINER_INTERFACE.md)."""
 
 
 class Question(NamedTuple):
@@ -92,7 +92,7 @@ class _Viewer:
         return self._owners[cgroup]
 
     def is_delegated(self, unit: str) -> bool:
-        """Whether systemd leaves alone what is below a unit (``Delegate=``)."""
+        """True if systemd leaves the cgroups below the unit alone (``Delegate=``)."""
         if self._bus is None or not unit:
             return False
         if unit not in self._delegated:
@@ -151,7 +151,7 @@ class _Viewer:
                       unlike=self._unlike(cgroup, unit, question))
 
     def _unlike(self, cgroup: str, unit: str, question: Question) -> str:
-        """Why the unit's property need not be what the cgroup's file holds."""
+        """Return why the unit's property may differ from the cgroup's file; empty if both are about one cgroup."""
         if self._bus is None:
             return ""
         if not unit:
@@ -214,7 +214,7 @@ def _held(directory: str, names: tuple[str, ...], figure: str) -> str:
 
 
 def _above(directory: str, mount: str) -> tuple[str, str]:
-    """The level and the directory of the nearest slice above a cgroup, or of its parent where there is no slice."""
+    """Return level and directory of the nearest slice above a cgroup; without a slice, those of its parent cgroup."""
     parent: str = os.path.dirname(directory)
     place = parent
     while place != mount and not place.endswith(".slice"):

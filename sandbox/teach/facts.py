@@ -52,10 +52,10 @@ def systemd_version() -> str | None:
 
 
 def docker() -> Docker:
-    """What ``docker version`` says: the daemon runs its default runtime with ``--version`` for it.
+    """Return the versions of docker and of its daemon's default OCI runtime, by ``docker version``.
 
-    It is the daemon that knows which runtime that is, and where. When it does not answer, the command's own version is
-    told all the same. podman's ``docker`` has another form of answer, and is none.
+    Only the daemon knows which runtime it starts, and it asks that for its version. If the daemon does not answer, only
+    the version of the command is known. podman's ``docker`` answers in another form and does not count as docker.
     """
     import json
     import subprocess

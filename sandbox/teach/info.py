@@ -33,7 +33,8 @@ def _version(host: Host) -> str:
 
 
 def _used(host: Host, driver_name: str) -> tuple[Hierarchy, ...]:
-    """The trees with the place where the driver makes cgroups, which is not where we could make them ourselves."""
+    """Return the cgroup trees, each with the parent cgroup that the driver uses in it. systemd makes units in a slice,
+    whatever cgroup the launcher may write to."""
     if driver_name == "none":
         return tuple(tree if tree.parent is None else tree._replace(parent=None, reason="the driver makes no cgroup")
                      for tree in host.hierarchies)
@@ -43,10 +44,10 @@ def _used(host: Host, driver_name: str) -> tuple[Hierarchy, ...]:
 
 
 def _tree(tree: Hierarchy, used: Hierarchy) -> list[str]:
-    """One tree.
+    """Return the lines about one cgroup tree.
 
-    :param tree: with the place for cgroups of our own.
-    :param used: with the place where the driver makes them.
+    :param tree: its ``parent`` is where the cgroupfs driver would make cgroups.
+    :param used: the same tree; its ``parent`` is where the driver in use makes them.
     """
     lines = [f"  {', '.join(tree.controllers) or '(none)'}:", f"   Version: {tree.version}", f"   Mount: {tree.mount}",
              f"   Own Cgroup: {tree.own}"]

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.matter("limits")
 FORKS = ("--", "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do sleep 60 & done; wait")
 """A shell with nine children; it exits with 2 when it cannot fork."""
 SPIN = ("--timeout", "1", "--cpu-weight", "100", "--", "sh", "-c", "while :; do :; done")
-"""With the weight, it has a CPU cgroup of its own on cgroup v1, too."""
+"""A busy loop of one second. The weight gives the command a CPU cgroup of its own on cgroup v1."""
 HOLD = 'b = bytearray(b"x") * (56 << 20); print("up", flush=True); input()'
 
 

@@ -23,7 +23,7 @@ Freeze = Callable[..., Path]
 
 
 def cgroup_tree(controller: str) -> Path:
-    """Mount point of the tree with a controller of cgroup v1; that of cgroup v2 if there is none given."""
+    """Return the mount point of the cgroup v1 tree with this controller; of the cgroup v2 tree if it is empty."""
     return Path(next(point for point, kind, options in cgroup_mounts()
                      if (controller in options.split(",") if controller else kind == "cgroup2")))
 
@@ -101,7 +101,7 @@ def test_frozen_without_a_pid_namespace(sandbox: Program, freeze: Freeze) -> Non
 @pytest.mark.drivers("none")
 @pytest.mark.parametrize("pid", ["private", "host"])
 def test_frozen_and_the_runner_killed(sandbox: Program, freeze: Freeze, pid: str) -> None:
-    """The guard is alone then."""
+    """After the runner's death, only the guard can thaw the processes."""
     with sandbox.start("--pid", pid, *TREE) as running:
         found = processes(running)
         freeze("freezer", found["command"], found["child"])
@@ -176,7 +176,7 @@ def test_guard_or_init_frozen_by_version_2(sandbox: Program, freeze: Freeze, who
 @pytest.mark.long_in_vm
 @pytest.mark.requires("root", "cgroup2_tree")
 def test_own_cgroup_is_frozen_by_version_2(sandbox: Program) -> None:
-    """The guard of a service is in it."""
+    """In a service, the guard is in the cgroup that is frozen."""
     with sandbox.start(*SOON, *TREE) as running:
         command = processes(running)["command"]
         path = next(line[3:] for line in Path(f"/proc/{command}/cgroup").read_text().splitlines()
@@ -188,7 +188,7 @@ def test_own_cgroup_is_frozen_by_version_2(sandbox: Program) -> None:
 
 @pytest.mark.drivers("none")
 def test_the_guard_is_stopped(sandbox: Program) -> None:
-    """The time limit is the guard's to keep."""
+    """The guard keeps the time limit, so a guard that is stopped must be continued."""
     with sandbox.start(*SOON, *TREE) as running:
         os.kill(processes(running)["guard"], signal.SIGSTOP)
         assert running.finish().code == 124
@@ -212,7 +212,7 @@ def test_the_guard_is_stopped_when_the_command_ends(sandbox: Program) -> None:
 @pytest.mark.long
 @pytest.mark.once
 def test_the_init_is_stopped(sandbox: Program) -> None:
-    """Its SIGKILL comes from outside after ten seconds."""
+    """After ten seconds the guard kills an init that does not answer."""
     with sandbox.start(*SOON, *TREE) as running:
         os.kill(processes(running)["init"], signal.SIGSTOP)
         assert running.finish().code == 124

@@ -98,7 +98,7 @@ def holders(driver: str) -> int:
 
 
 def charged(driver: str) -> int:
-    """Bytes that a memory limit is larger than asked, for what is ours in a service."""
+    """Return how many bytes a driver adds to a memory limit, for the sandbox's own processes in the cgroup."""
     return 512 << 10 if driver == "service" else 0
 
 

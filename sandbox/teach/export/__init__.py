@@ -30,7 +30,7 @@ class Export(NamedTuple):
 
 
 def ask(name: str, host: Host) -> Host:
-    """``host`` with what a translation must know of the tool that is here. Starts the tool.
+    """Return ``host`` with the versions of the tool that is exported to. It starts the tool to ask for them.
 
     :param name: one of :data:`NAMES`; any other asks nothing.
     """

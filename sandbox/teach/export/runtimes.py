@@ -1,8 +1,8 @@
 """What OCI runtimes and docker make of weights on cgroup v2, by their versions.
 
-The specification has cgroup v1's shares and block I/O weights, and a runtime converts them. A formula that changed is
-told by the version of the runtime that is there; where that is not known, both results are told. On cgroup v1 nothing
-is converted.
+The OCI specification has the shares and block I/O weights of cgroup v1. A runtime converts them for cgroup v2, and some
+formulas have changed. The version of the runtime decides which one an export tells; if it is not known, the export
+tells both results. On cgroup v1 nothing is converted.
 
 Sources: runc's CHANGELOG (1.3.2) and ``fs2/io.go``; crun#1767, crun's NEWS (1.5) and ``cgroup-resources.c``;
 docker/cli#5321.
@@ -17,13 +17,14 @@ from ...facts import Docker
 from ...knobs import weight_from_shares
 
 CURVE_SINCE = {"runc": (1, 3, 2), "crun": (1, 23, 0)}
-"""The first version of each runtime that makes a ``cpu.weight`` of shares by :func:`~sandbox.knobs.weight_from_shares`.
-The versions before do it by :func:`linear`. A runtime that is not here is not known."""
+"""First version of each runtime that converts shares to ``cpu.weight`` by :func:`~sandbox.knobs.weight_from_shares`.
+Versions before it convert by :func:`linear`. The formulas of other runtimes are not known."""
 CURVE, BEFORE = "runc 1.3.2 and crun 1.23 or later", "older ones"
 IO_WEIGHT_SINCE = {"crun": (1, 5, 0)}
 """The first version that writes ``io.weight`` where there is no ``io.bfq.weight``."""
 DROPPED_RATES = (((25, 0, 0), (25, 0, 7)), ((26, 0, 0), (27, 1, 2)))
-"""Versions of the docker command, from and before, that drop ``--device-read-bps`` and the like without a word."""
+"""Versions of the docker command that silently drop ``--device-read-bps`` and the like: from the first of each pair up
+to, but not including, the second."""
 MAX_SHARES = 262144
 
 Version = tuple[int, int, int]
@@ -41,7 +42,7 @@ def linear(shares: int) -> int:
 
 
 def formula(docker: Docker) -> Callable[[int], int] | None:
-    """How docker's runtime makes a weight of shares; None when that is not known."""
+    """Return the formula by which docker's runtime converts shares to a weight; None if it is not known."""
     version, since = version_of(docker.runtime_version), CURVE_SINCE.get(docker.runtime)
     if version is None or since is None:
         return None
@@ -56,7 +57,7 @@ def fewest_shares(weight: int, convert: Callable[[int], int] = weight_from_share
 
 
 def both(shares: int) -> str:
-    """What ``shares`` become where the runtime is not known."""
+    """Return the text with the results of both formulas, for a runtime whose version is not known."""
     new, old = weight_from_shares(shares), linear(shares)
     return f"cpu.weight {new}" if new == old else f"cpu.weight {new} by {CURVE}, but {old} by {BEFORE}"
 
@@ -70,6 +71,6 @@ def has_io_weight(docker: Docker) -> bool | None:
 
 
 def drops_rates(docker: Docker) -> bool | None:
-    """Whether the docker command drops the rates of devices; None when its version is not known."""
+    """True if the docker command silently drops ``--device-read-bps`` and the like; None if its version is unknown."""
     version = version_of(docker.client)
     return None if version is None else any(first <= version < fixed for first, fixed in DROPPED_RATES)

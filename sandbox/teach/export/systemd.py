@@ -172,7 +172,7 @@ def _limits(values: Values, *, parts: int) -> Iterator[Setting | Lost]:
         elif field == "cpus":
             yield from _quota(wish, parts)
         elif values.version == 1 and field == "cpu_weight":
-            # CPUWeight= would be converted, and shares of the user's would not come back as they were.
+            # systemd would convert CPUWeight= to shares, and the result is not the number of shares that the user gave.
             yield "CPUShares", str(values.spec.limits.cpu_shares or shares_from_weight(wish.value))
         elif values.version == 1 and field == "io_weight":
             yield from map(_setting, told)
@@ -205,7 +205,7 @@ def _quota(wish: Wish, parts: int) -> Iterator[Setting | Lost]:
 
 
 def _in_whole_percent(values: Values) -> Iterator[Lost]:
-    """What an older systemd than the newest would keep of the quota, where no systemd says which it is."""
+    """Yield what systemd before 257 makes of the CPU quota, for an export to a systemd of unknown version."""
     for wish in values.all("cpus"):
         quota, period = wish.value
         if quota != UNLIMITED and quota * 100 % period:
