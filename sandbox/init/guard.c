@@ -53,6 +53,7 @@ static struct {
     int stop_signal;
     int64_t stop_timeout, timeout;
     bool stopping, killing;
+    bool awaits_start; /* of the workload, from which on its time is counted */
     bool deaf; /* the init has closed its end of the socket */
     const char *reason;
     int64_t deadline_at, hard_at, last_at, thaw_at, thaw_pause;
@@ -242,8 +243,11 @@ static void take_word(void)
     guard.deaf = length == 0 || (length < 0 && errno != EAGAIN && errno != EINTR); /* it is gone */
     if (length == 8 && memcmp(word, "clearing", 8) == 0)
         thaw_soon();
+    if (guard.deaf)
+        guard.awaits_start = false;
     if (length != 7 || memcmp(word, "started", 7) != 0)
         return;
+    guard.awaits_start = false;
     if (guard.timeout != NEVER)
         guard.deadline_at = time + guard.timeout;
     watches_start(time);
@@ -284,6 +288,9 @@ static int64_t next_due(void)
     int64_t end = earliest(earliest(guard.deadline_at, guard.hard_at), guard.last_at);
     int64_t due = earliest(earliest(end, guard.thaw_at), watches_due());
 
+    /* Without this timer, a guard that is stopped before it has read "started" would never know of the time limit. */
+    if (guard.awaits_start)
+        due = earliest(due, now() + 1000 * MILLISECOND);
     alarm_at(&awake, due);
     alarm_at(&overdue, end > NEVER - GUARD_MAY_TAKE ? NEVER : end + GUARD_MAY_TAKE);
     return due;
@@ -373,6 +380,7 @@ static void wait_for_bye(void)
 int guard_run(const struct plan *plan)
 {
     run.plan = plan;
+    guard.awaits_start = is_timed();
     bool done = carry_out(plan, GUARD);
 
     /* The workload's streams must end with the workload. */
