@@ -243,8 +243,6 @@ static void take_word(void)
     guard.deaf = length == 0 || (length < 0 && errno != EAGAIN && errno != EINTR); /* it is gone */
     if (length == 8 && memcmp(word, "clearing", 8) == 0)
         thaw_soon();
-    if (guard.deaf)
-        guard.awaits_start = false;
     if (length != 7 || memcmp(word, "started", 7) != 0)
         return;
     guard.awaits_start = false;
