@@ -60,7 +60,7 @@ def _run(spec: Spec, signals: Signals, terminal: Terminal | None) -> Report:
         for hole in warnings(spec):
             say(f"sandbox: warning: {escaped(hole)}")
         for note in box.plan.notes:
-            if note.startswith(("--device", "--gpu", "--ulimit")):
+            if note.startswith("--"):
                 say(f"sandbox: warning: {escaped(note)}")
         slave = terminal.slave if terminal else None
         process = box.start(stdin=slave, stdout=slave, stderr=slave)

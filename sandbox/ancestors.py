@@ -57,14 +57,17 @@ class Ancestors:
 
     def __init__(self, reads: Sequence[Read]) -> None:
         self._fds: dict[str, int] = {}
-        own = {read.figure: read.file.rpartition("/")[0] for read in reads}
+        paths = {read.figure: read.file for read in reads}
+        own = {figure: file.rpartition("/")[0] for figure, file in paths.items()}
         # The cgroup of the v2 tree is the one whose CPU time is read from cpu.stat; cgroup v1 has cpuacct.usage.
         unified = next((own["cpu_time"] for read in reads if (read.figure, read.key) == ("cpu_time", "usage_usec")), "")
         throttled = own.get("throttled_periods", "")
         self._tasks = own.get("pids_failures", "")
         self._watched: list[tuple[int, str, tuple[tuple[str, str], ...]]]
         """Cgroup version, directory, and the counters that are read besides ``nr_throttled``."""
-        self._watched = [(2, cgroup, EVENTS) for cgroup in _above(unified)]
+        # Without the file .local, an ancestor counts the refused forks of its own processes, not those of the run.
+        events = EVENTS if paths.get("pids_failures", ".local").endswith(".local") else EVENTS[:1]
+        self._watched = [(2, cgroup, events) for cgroup in _above(unified)]
         if throttled != unified:
             self._watched += [(1, cgroup, ()) for cgroup in _above(throttled)]
         if unified and not throttled:
@@ -93,9 +96,16 @@ class Ancestors:
         return tuple(Rise(*key, times) for key, times in found.items() if times > 0)
 
     def task_limits(self) -> tuple[str, ...]:
-        """Return the path of each ``pids.max`` that holds a limit: of the run's own cgroup, then of its ancestors."""
-        paths = (f"{cgroup}/pids.max" for cgroup in _with_above(self._tasks))
-        return tuple(path for path in paths if small_file(path) not in UNLIMITED)
+        """Return each ``pids.max`` that holds a limit: of the run's own cgroup, then of its ancestors.
+
+        The last one is the words "a cgroup above PATH" in a cgroup namespace, from where those above are not seen.
+        """
+        cgroups = _with_above(self._tasks)
+        found = [f"{cgroup}/pids.max" for cgroup in cgroups if small_file(f"{cgroup}/pids.max") not in UNLIMITED]
+        # Only the root of the whole tree has no such file.
+        if cgroups and os.path.exists(f"{cgroups[-1]}/pids.max"):
+            found.append(f"a cgroup above {cgroups[-1]}")
+        return tuple(found)
 
     def _counters(self) -> Iterator[tuple[tuple[str, str, str], int]]:
         for version, cgroup, events in self._watched:

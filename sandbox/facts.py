@@ -18,6 +18,7 @@ class Hierarchy(NamedTuple):
     :param enable: v2: the cgroups from the top down, below ``mount``, in whose ``cgroup.subtree_control`` the usable
         controllers may have to be enabled, each with the controllers that are on there already.
     :param files: names of the kernel files a non-root cgroup of it has, as far as could be seen.
+    :param root: the cgroup that is mounted at ``mount``, as in ``/proc/self/mountinfo``.
     """
 
     version: int
@@ -29,6 +30,7 @@ class Hierarchy(NamedTuple):
     usable: tuple[str, ...] = ()
     enable: tuple[tuple[str, tuple[str, ...]], ...] = ()
     files: tuple[str, ...] = ()
+    root: str = "/"
 
 
 class Disk(NamedTuple):

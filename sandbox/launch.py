@@ -39,7 +39,7 @@ Stdio = tuple[int | None, int | None, int | None]
 class Record(NamedTuple):
     """One message of sandbox-init.
 
-    :param kind: ``ready listener started stopping killing exited failed exec_failed sample frozen done left``.
+    :param kind: ``ready listener started stopping killing clearing exited failed exec_failed sample frozen done left``.
     :param words: what follows, as the protocol says for each kind.
     :param fd: with ``started`` the workload's pidfd, with ``namespaces`` the network namespace, with ``listener`` that
         of the filter; None with all others.
@@ -122,6 +122,19 @@ class Guard:
         fd = next((int.from_bytes(payload[:4], sys.byteorder) for level, what, payload in ancillary
                    if (level, what) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)), None)
         return Record(kind, tuple(words), fd)
+
+    def was_overdue(self) -> bool | None:
+        """Return whether the guard's own timer ended it (``SIGALRM``), because it was frozen when the time was over.
+
+        It waits for the guard's death.
+
+        :returns: None if the guard is not a child of this process, as in a service.
+        """
+        try:
+            result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            return None
+        return result is not None and (result.si_code, result.si_status) == (os.CLD_KILLED, signal.SIGALRM)
 
     def reap(self) -> bool:
         """Wait until the guard has cleaned up and is gone; True when it left nothing behind.

@@ -30,6 +30,10 @@ RUSAGE = ("cpu_user", "cpu_system", "max_rss", "page_faults", "major_page_faults
 """Figures that the init's own getrusage(2) of its dead children fills where no cgroup has them."""
 
 
+GUARD_MAY_TAKE = 10.0
+"""Seconds after the end of the wall time, when the guard's timer kills it: as in ``guard.c``."""
+
+
 class Event(NamedTuple):
     """Something that happened to a sandbox.
 
@@ -165,13 +169,14 @@ class Process:
         return True
 
     def _blame_time(self) -> None:
-        """Say that the wall time was over, if it was when the guard is found dead.
+        """Say that the wall time was over, if that ended the guard.
 
         A timer of the kernel kills a guard that is frozen when the wall time is over, so the guard cannot tell.
         """
         timeout = self._spec.limits.timeout
-        if (timeout is not None and self._started is not None and not self._ending.reason
-                and time.monotonic() >= self._started + timeout):
+        if timeout is None or self._started is None or self._ending.reason:
+            return
+        if time.monotonic() >= self._started + timeout + GUARD_MAY_TAKE and self._guard.was_overdue() is not False:
             self._ending.reason = "wall_time"
 
     def _on_listener(self, record: Record) -> None:
@@ -212,6 +217,12 @@ class Process:
         reason = os.strerror(number) if number else "the sandbox's own freezer cgroup is frozen too"
         self._ending.frozen = Frozen(pid, _self_freezing(path), reason)
         self._finish()
+
+    def _on_clearing(self, record: Record) -> None:
+        """Keep how the command ended, should the init not come to tell what it used."""
+        status, time = map(int, record.words)
+        self._ending.status = status
+        self._exited = time / 1e9
 
     def _on_exited(self, record: Record) -> None:
         status, time, *rusage = map(int, record.words)

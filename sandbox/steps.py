@@ -142,7 +142,8 @@ class Plan(NamedTuple):
     :param limits: the limits among them, with the way to verify each.
     :param reads: what is read at the end.
     :param unmet: what cannot be done here.
-    :param notes: what a reader should know: rounding, placement, what the kernel does not limit.
+    :param notes: what a reader should know: rounding, placement, what the kernel does not limit. One that begins with
+        a flag says that this flag does less than it seems; the program prints it as a warning.
     """
 
     driver: str

@@ -141,11 +141,12 @@ def _why(spec: Spec, plan: Plan, ending: Ending, outcome: Outcome, usage: Usage,
         return f"the CPU time limit of {spec.limits.cpu_time:g} s was used up{_how(ending)}"
     if ending.exec_error:
         return _why_exec(command, *ending.exec_error)
-    if ending.lost or outcome is Outcome.FAILED:
+    if ending.status is None and ending.frozen is None and (ending.lost or outcome is Outcome.FAILED):
         return _why_lost(plan, ending, usage)
     if outcome is Outcome.KILLED:
         return f"{command} was stopped on request{_how(ending)}"
     end = f"{command} exited with {code}" if number is None else f"{command} was killed by {signal_name(number)}"
+    end += _how(ending)
     if number == signal.SIGKILL and usage.oom_kill is None:
         # Without the memory controller, the run's own cgroup does not count OOM kills.
         end += "".join([f"; the memory limit of {rise.cgroup} was hit meanwhile, and the kernel killed processes below "
@@ -157,7 +158,8 @@ def _why(spec: Spec, plan: Plan, ending: Ending, outcome: Outcome, usage: Usage,
 
 def _how(ending: Ending) -> str:
     if ending.lost:
-        return "; sandbox-init was killed, and the command with it"
+        return "; sandbox-init was killed, and what the command had left with it" if ending.status is not None else (
+            "; sandbox-init was killed, and the command with it")
     if ending.frozen is None:
         return "; SIGKILL was needed" if ending.hard else ""
     pid, cgroups, reason = ending.frozen

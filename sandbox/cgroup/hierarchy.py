@@ -128,16 +128,25 @@ def _tree(controllers: tuple[str, ...], choices: list[Mount], owns: dict[str, st
     version = 1 if controllers else 2
     directory = root + mount.point
     controllers = controllers or _words(f"{directory}/cgroup.controllers")
-    known = Hierarchy(version=version, controllers=controllers, mount=mount.point, own="/", parent=None)
+    known = Hierarchy(version=version, controllers=controllers, mount=mount.point, own="/", parent=None,
+                      root=mount.root)
     if not _covers(mount.root, path):
         return known._replace(reason=_uncovered(mount, path))
     own = "/" + path[len(mount.root.rstrip("/")):].lstrip("/")
-    known = known._replace(own=own, files=file_names(directory, own, version, controllers, root))
+    known = known._replace(own=own, files=_files(mount, directory, own, version, controllers, root))
     if mount.read_only:
         return known._replace(reason=f"{mount.point} is mounted read-only; mount it read-write, "
                                    "in a container for example with docker run --privileged")
     place = _place_v1 if version == 1 else _place_v2
     return place(known, directory, cgroup_parent)
+
+
+def _files(mount: Mount, directory: str, own: str, version: int, controllers: tuple[str, ...],
+           root: str) -> tuple[str, ...]:
+    found = file_names(directory, own, version, controllers, root)
+    # With this option both files of pids count the refused forks of the cgroup that forked, as on v1 (cgroup-v2.rst).
+    gone = "pids.events.local" if "pids_localevents" in mount.options else ""
+    return tuple([name for name in found if name != gone])
 
 
 def _covers(mount_root: str, path: str) -> bool:

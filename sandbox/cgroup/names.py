@@ -20,7 +20,8 @@ VERSION_2 = {
                ("memory.swap.max", "4.5"), ("memory.swap.events", "4.18"), ("memory.swap.high", "5.8"),
                ("memory.swap.peak", "6.5")),
     "io": (("io.max", "4.5"),),
-    "pids": (("pids.max", "4.5"), ("pids.current", "4.5"), ("pids.events", "4.10"), ("pids.peak", "6.1")),
+    "pids": (("pids.max", "4.5"), ("pids.current", "4.5"), ("pids.events", "4.10"), ("pids.peak", "6.1"),
+             ("pids.events.local", "6.12")),
     "rdma": (("rdma.max", "4.11"), ("rdma.current", "4.11")),
     "misc": (("misc.max", "5.13"), ("misc.events", "5.17")),
 }

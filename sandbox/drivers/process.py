@@ -135,7 +135,8 @@ def _thaw(host: Host) -> Iterator[Step]:
     since on cgroup v1 SIGKILL has no effect on a frozen process."""
     tree = host.hierarchy("freezer")
     if tree is not None:
-        yield _guard("thaw", ",".join(tree.controllers), tree.mount, f"{tree.mount}{tree.own.rstrip('/')}")
+        yield _guard("thaw", ",".join(tree.controllers), tree.root.rstrip("/"), tree.mount,
+                     f"{tree.mount}{tree.own.rstrip('/')}")
 
 
 def state_file(host: Host, name: str) -> str:

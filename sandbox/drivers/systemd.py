@@ -63,6 +63,8 @@ class Told(NamedTuple):
 
     wish: Wish
     properties: tuple[Property, ...]
+    asked: tuple[Property, ...] = ()
+    """The same without what is added for our own processes in the unit."""
 
 
 class _Compiler:
@@ -113,12 +115,13 @@ class _Compiler:
         version = self.host.manager.version
         told = []
         for wish in found:
-            fit = self._with_holders(rounded(wish, version))
-            words = properties(fit, version) if unit.is_managed(wish.tree) else ()
-            told.append(Told(fit if words else wish, words))
+            plain = rounded(wish, version)
+            fit = self._with_holders(plain)
+            words, asked = (properties(one, version) if unit.is_managed(wish.tree) else () for one in (fit, plain))
+            told.append(Told(fit if words else wish, words, asked))
         alone = {TOGETHER.get(one.wish.knob.field) for one in told if not one.properties}
-        plain = {wish.knob.field: wish for wish in found}
-        return [Told(plain[one.wish.knob.field], ()) if one.wish.knob.field in alone else one for one in told]
+        as_asked = {wish.knob.field: wish for wish in found}
+        return [Told(as_asked[one.wish.knob.field], ()) if one.wish.knob.field in alone else one for one in told]
 
     def _refuse_rivals(self) -> None:
         """Refuse a ``--property`` that sets another value than a limit does: systemd would take the later one.
@@ -126,12 +129,13 @@ class _Compiler:
         :raises SpecError: naming both.
         """
         given = zip(self.spec.property, self.host.manager.properties, strict=False)
-        typed = {one.name: (text, one.words) for text, one in given}
-        for wish, words in ((told.wish, one) for told in self.limits for one in told.properties):
-            text, other = typed.get(words.name, ("", words.words))
-            if other != words.words:
-                raise SpecError(f"{spelled(wish.realises, wish.asked)} and {spelled('property', text)} are two values "
-                                f"for {words.name}", field="property", hint="give one of them")
+        typed = {one.name: (text, one) for text, one in given}
+        for told in self.limits:
+            for one in told.properties:
+                text, other = typed.get(one.name, ("", one))
+                if other not in (one, *told.asked):
+                    raise SpecError(f"{spelled(told.wish.realises, told.wish.asked)} and {spelled('property', text)} "
+                                    f"are two values for {one.name}", field="property", hint="give one of them")
 
     def _with_holders(self, wish: Wish) -> Wish:
         """Raise the unit's limits of tasks and memory by what our own processes in the unit use."""
@@ -272,7 +276,8 @@ class _Compiler:
             yield from unit.tell(told.properties, told.wish.realises)
         if self.policy and self.policy.rules:
             yield from unit.tell(self.policy.properties(), self.policy.realises)
-        yield from unit.tell(self.host.manager.properties, "property")
+        ours = {one.name for told in self.limits for one in told.properties}
+        yield from unit.tell([one for one in self.host.manager.properties if one.name not in ours], "property")
 
     def _notes(self, limits: tuple[Limit, ...]) -> Iterator[str]:
         files = [file.rpartition("/")[2] for told, row in zip(self.limits, limits, strict=False)

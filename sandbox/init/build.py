@@ -10,8 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 
 DIRECTORY = Path(__file__).resolve().parent
-PARTS = ("wire", "ops", "record", "files", "process", "guard", "spawn", "watch", "thaw", "remove", "namespaces", "tool",
-         "init", "inside", "mounts", "masks", "descendants", "workload", "priority", "privileges", "label")
+PARTS = ("wire", "ops", "record", "files", "process", "inheritance", "guard", "spawn", "watch", "thaw", "remove",
+         "namespaces", "tool", "init", "inside", "mounts", "masks", "descendants", "workload", "priority", "privileges",
+         "label")
 PROGRAM = ("main", "adopt", *PARTS)
 
 STRICT = ("-std=gnu17", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Werror")

@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/file.h>
@@ -40,10 +39,10 @@ struct run run = {.init = -1};
 
 /*
  * Timers for a guard that somebody has stopped or frozen. `awake` sends SIGCONT when something is due, so SIGSTOP does not
- * suspend the time limit. SIGCONT does not wake a frozen process, but on cgroup v2 SIGKILL ends it: `overdue` sends that,
- * and the init dies with its parent, the guard.
+ * suspend the time limit. SIGCONT does not wake a frozen process, but on cgroup v2 a signal that kills does: `overdue`
+ * sends SIGALRM, by which the launcher knows why the guard died. The init dies with its parent, the guard.
  */
-static struct alarm awake = {.number = SIGCONT, .at = NEVER}, overdue = {.number = SIGKILL, .at = NEVER};
+static struct alarm awake = {.number = SIGCONT, .at = NEVER}, overdue = {.number = SIGALRM, .at = NEVER};
 
 static struct {
     int launcher; /* pidfd */
@@ -56,9 +55,10 @@ static struct {
     bool awaits_start; /* of the workload, from which on its time is counted */
     bool deaf; /* the init has closed its end of the socket */
     const char *reason;
-    int64_t deadline_at, hard_at, last_at, thaw_at, thaw_pause;
+    int64_t deadline_at, hard_at, last_at, thaw_at, thaw_pause, tell_at;
 } guard = {
     .launcher = -1, .timeout = NEVER, .deadline_at = NEVER, .hard_at = NEVER, .last_at = NEVER, .thaw_at = NEVER,
+    .tell_at = NEVER,
 };
 
 /* --- steps */
@@ -104,33 +104,6 @@ int step_stop(const struct step *step)
     return 0;
 }
 
-/* Lowers oom_score_adj of the guard; the init inherits it. Without CAP_SYS_RESOURCE it stays, which is no failure. */
-int step_oom_exempt(const struct step *step)
-{
-    int procfs = openat(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-    if (procfs < 0)
-        return errno;
-    int error = set_oom_score_adj(procfs, step->args[0].number);
-
-    close(procfs);
-    run.oom_exempt = error == 0;
-    return error == EACCES ? 0 : error;
-}
-
-/* CPU quota and weight do not apply to SCHED_FIFO and SCHED_RR, and a cgroup of v1 without a real-time budget refuses such
- * a process (sched(7)). SCHED_BATCH and SCHED_IDLE are kept. */
-int step_reset_realtime(const struct step *step)
-{
-    const struct sched_param none = {0};
-    long policy = syscall(SYS_sched_getscheduler, 0L);
-
-    (void)step;
-    return policy == SCHED_FIFO || policy == SCHED_RR
-               ? outcome(syscall(SYS_sched_setscheduler, 0L, (long)SCHED_OTHER, &none))
-               : 0;
-}
-
 int step_deadline(const struct step *step)
 {
     int64_t timeout = step->args[0].number;
@@ -151,13 +124,17 @@ static void tell_init(const char *command)
 
 /*
  * Schedules the first look for frozen processes 200 ms from now: after a kill, most processes are dead by then. Each pause
- * is twice as long as the one before, because somebody may freeze the processes again and again.
+ * is twice as long as the one before, because somebody may freeze the processes again and again. A process that stays
+ * frozen for INIT_MAY_TAKE is reported.
  */
 static void thaw_soon(void)
 {
+    int64_t time = now();
+
     if (guard.thaw_at == NEVER && plan_has("thaw")) {
         guard.thaw_pause = 200 * MILLISECOND;
-        guard.thaw_at = now() + guard.thaw_pause;
+        guard.thaw_at = time + guard.thaw_pause;
+        guard.tell_at = time + INIT_MAY_TAKE * MILLISECOND;
     }
 }
 
@@ -233,7 +210,7 @@ static bool take_command(void)
 }
 
 /* Takes a word of the init: "started" when the workload runs, from which on its time is counted, and "clearing" when the
- * init kills the processes that the workload has left behind. */
+ * init kills the processes that the workload has left behind. The kernel kills all of them if the init dies. */
 static void take_word(void)
 {
     char word[16];
@@ -241,7 +218,7 @@ static void take_word(void)
     ssize_t length = recv(GO_OTHER_END, word, sizeof word, MSG_DONTWAIT);
 
     guard.deaf = length == 0 || (length < 0 && errno != EAGAIN && errno != EINTR); /* it is gone */
-    if (length == 8 && memcmp(word, "clearing", 8) == 0)
+    if (guard.deaf || (length == 8 && memcmp(word, "clearing", 8) == 0))
         thaw_soon();
     if (length != 7 || memcmp(word, "started", 7) != 0)
         return;
@@ -269,13 +246,15 @@ static void keep_time(void)
         stop(reached);
     if (time >= guard.hard_at)
         kill_hard(guard.reason);
+    if (time >= guard.last_at)
+        kill_init();
     if (time >= guard.thaw_at) {
         thaw(false);
         guard.thaw_pause *= 2;
         guard.thaw_at = time + guard.thaw_pause;
     }
-    if (time >= guard.last_at) {
-        kill_init();
+    if (time >= guard.tell_at) {
+        guard.tell_at = NEVER;
         thaw(true);
     }
 }
@@ -284,7 +263,7 @@ static void keep_time(void)
 static int64_t next_due(void)
 {
     int64_t end = earliest(earliest(guard.deadline_at, guard.hard_at), guard.last_at);
-    int64_t due = earliest(earliest(end, guard.thaw_at), watches_due());
+    int64_t due = earliest(earliest(end, earliest(guard.thaw_at, guard.tell_at)), watches_due());
 
     /* Without this timer, a guard that is stopped before it has read "started" would never know of the time limit. */
     if (guard.awaits_start)
@@ -339,7 +318,7 @@ static void finish(void)
 /* Called while the guard kills the descendants of a dead init, which had no pid namespace: some may be frozen. */
 static void retry_descendants(void)
 {
-    thaw(now() >= guard.last_at);
+    thaw(now() >= guard.tell_at);
 }
 
 /* With the tree dead, all that is waited for is the kernel taking the namespaces down; that time is used. */
@@ -358,7 +337,7 @@ static void outlive_init(void)
     close(run.init);
     run.init = -1;
     if (descent >= 0) {
-        guard.last_at = now() + INIT_MAY_TAKE * MILLISECOND;
+        guard.tell_at = now() + INIT_MAY_TAKE * MILLISECOND;
         descendants_end(retry_descendants);
     }
 }

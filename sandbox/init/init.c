@@ -278,17 +278,19 @@ static void outlive_workload(int *status)
 
 /*
  * Kills the processes that the workload has left behind. Returns how many there were, without those that were dead already.
- * The guard is told, because a frozen process does not die of it (cgroup v1).
+ * The launcher and the guard are told first, because a frozen process does not die of it (cgroup v1).
  */
-static int clear(void)
+static int clear(int status, long long time)
 {
     int killed = 0;
     pid_t pid;
 
     while ((pid = waitpid(-1, NULL, WNOHANG | __WALL)) > 0)
         ;
-    if (pid == 0)
+    if (pid == 0) {
+        say("clearing %d %lld", status, time);
         (void)send(GO, "clearing", 8, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
     if (descent >= 0)
         return descendants_end(NULL);
     if (pid == 0)
@@ -334,7 +336,7 @@ _Noreturn void init_run(const struct plan *plan, int guard, int maps)
     outlive_workload(&status);
     long long time = now();
 
-    report_exit(status, time, clear());
+    report_exit(status, time, clear(status, time));
     hold();
     _exit(0);
 }

@@ -18,7 +18,7 @@ const struct op OPS[] = {
     {"tell_init", GUARD, "", step_tell_init, false},
     {"id_map", GUARD, "sss", step_id_map, false},
     {"new_id_map", GUARD, "ll", step_new_id_map, false},
-    {"thaw", GUARD, "sss", step_thaw, false},
+    {"thaw", GUARD, "ssss", step_thaw, false},
     {"remove", GUARD, "s", step_remove, true},
     {"systemctl", GUARD, "lls", step_systemctl, true},
     {"unlink", GUARD, "s", step_unlink, true},

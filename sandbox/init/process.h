@@ -46,7 +46,7 @@ struct alarm {
     int64_t at;
 };
 
-/* Sets the alarm to a time of CLOCK_MONOTONIC and every second after, INT64_MAX for never. */
+/* Sets the alarm to a time of CLOCK_MONOTONIC, INT64_MAX for never. The signal gets its default action. */
 void alarm_at(struct alarm *alarm, int64_t time);
 
 #define NO_SIGNALS UINT64_C(0)

@@ -18,11 +18,11 @@
 #include "record.h"
 
 /*
- * Arguments of the step `thaw`: controllers of the hierarchy as in /proc/PID/cgroup, its mount point, and the directory of
- * the cgroup that frozen processes are moved to.
+ * Arguments of the step `thaw`: controllers of the hierarchy as in /proc/PID/cgroup, the cgroup that is mounted, its mount
+ * point, and the directory of the cgroup that frozen processes are moved to.
  */
 static struct {
-    const char *controllers, *mount, *destination;
+    const char *controllers, *root, *mount, *destination;
 } freezer;
 
 /* A process that could not be moved, the errno, and its freezer cgroup. */
@@ -35,8 +35,9 @@ static struct {
 int step_thaw(const struct step *step)
 {
     freezer.controllers = step->args[0].text;
-    freezer.mount = step->args[1].text;
-    freezer.destination = step->args[2].text;
+    freezer.root = step->args[1].text;
+    freezer.mount = step->args[2].text;
+    freezer.destination = step->args[3].text;
     return 0;
 }
 
@@ -52,11 +53,12 @@ static bool append(char *room, const char *more, size_t length)
     return true;
 }
 
-/* Writes the directory of the process's freezer cgroup to `path`. The lines are ID:CONTROLLERS:PATH (cgroups(7)). */
+/* Writes the directory of the process's freezer cgroup to `path`. The lines are ID:CONTROLLERS:PATH (cgroups(7)). Returns
+ * false also if the cgroup is not below the mounted one. */
 static bool find_cgroup(int process, char *path)
 {
     static char room[8192];
-    size_t length = strlen(freezer.controllers);
+    size_t length = strlen(freezer.controllers), above = strlen(freezer.root);
 
     read_text(process, "cgroup", room, sizeof room);
     for (const char *line = room, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
@@ -67,6 +69,9 @@ static bool find_cgroup(int process, char *path)
             continue;
         found += length + 2;
         path[0] = '\0';
+        if (strncmp(found, freezer.root, above) != 0 || (found[above] != '/' && found[above] != '\n'))
+            return false;
+        found += above;
         return append(path, freezer.mount, strlen(freezer.mount)) && append(path, found, (size_t)(end - found));
     }
     return false;

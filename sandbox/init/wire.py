@@ -38,7 +38,7 @@ OPS: dict[str, tuple[Where, str]] = {
     "tell_init": (Where.GUARD, ""),
     "id_map": (Where.GUARD, "sss"),
     "new_id_map": (Where.GUARD, "ll"),
-    "thaw": (Where.GUARD, "sss"),
+    "thaw": (Where.GUARD, "ssss"),
     "remove": (Where.GUARD, "s"),
     "systemctl": (Where.GUARD, "lls"),
     "unlink": (Where.GUARD, "s"),

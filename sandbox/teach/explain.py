@@ -32,7 +32,7 @@ OPS = {
     "stop": "how a soft stop goes: signal, then milliseconds until SIGKILL",
     "deadline": "stop after so many milliseconds of wall time",
     "watch": "read the file again and again: name, file, key, limit (0: only keep the highest), milliseconds",
-    "thaw": "where to move frozen processes, which SIGKILL does not end on v1: controllers, mount point, cgroup",
+    "thaw": "where to move frozen processes before SIGKILL (v1): controllers, mounted cgroup, mount point, target",
     "namespaces": "start a holder in a new user namespace and in others that belong to it",
     "tell_namespaces": "tell the launcher the holder's process id, and give it the network namespace",
     "clone3": "start the init in new namespaces",

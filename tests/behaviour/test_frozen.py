@@ -147,6 +147,57 @@ def test_what_cannot_be_thawed_is_named(sandbox: Program, freeze: Freeze, pid: s
     assert eventually(lambda: running.gone() and not any(map(alive, found.values())))
 
 
+@pytest.mark.once
+@pytest.mark.requires("root", "cgroup1")
+def test_what_the_command_leaves_cannot_be_thawed(sandbox: Program, freeze: Freeze) -> None:
+    """A run without a time limit ends, too."""
+    freezer = freeze("freezer")
+    (freezer / "freezer.state").write_text("THAWED")
+    enter = ("sh", "-c", f"echo $$ > {freezer}/below/cgroup.procs; exec \"$@\"", "sh")
+    with sandbox.start("--", "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo up; read line; exit 3",
+                       wrap=enter) as running:
+        found = processes(running)
+        for name in ("guard", "init", "command"):
+            (cgroup_tree("freezer") / "cgroup.procs").write_text(str(found[name]))
+        (cgroup_tree("freezer") / "cgroup.procs").write_text(str(running.pid))
+        (freezer / "freezer.state").write_text("FROZEN")
+        assert running.finish(b"\n").code == 3
+    assert alive(found["child"])
+    (freezer / "freezer.state").write_text("THAWED")
+    assert eventually(lambda: running.gone() and not any(map(alive, found.values())))
+
+
+@pytest.mark.once
+@pytest.mark.requires("root", "cgroup1")
+def test_frozen_when_the_init_is_killed(sandbox: Program, freeze: Freeze) -> None:
+    with sandbox.start(*TREE) as running:
+        found = processes(running)
+        freeze("freezer", found["command"], found["child"])
+        os.kill(found["init"], signal.SIGKILL)
+        assert running.finish().code == 125
+        assert not any(map(alive, found.values()))
+
+
+@pytest.mark.once
+@pytest.mark.requires("root", "cgroup1")
+def test_frozen_where_a_part_of_the_tree_is_mounted(sandbox: Program, freeze: Freeze) -> None:
+    """Docker mounts a container's own freezer cgroup, and /proc/PID/cgroup counts from the root of the tree."""
+    mount = cgroup_tree("freezer")
+    freezer = freeze("freezer")
+    (freezer / "freezer.state").write_text("THAWED")
+    enter = ("unshare", "-m", "sh", "-c", f"echo $$ > {freezer}/cgroup.procs; mount --bind {freezer} /mnt; "
+             f"umount -l {mount}; mount --move /mnt {mount}; exec \"$@\"", "sh")
+    with Program.start(Program(sandbox.driver, sandbox.directory, sandbox.check), *SOON, *TREE,
+                       wrap=enter) as running:
+        found = processes(running)
+        for name in ("command", "child"):
+            (freezer / "below/cgroup.procs").write_text(str(found[name]))
+        (freezer / "below/freezer.state").write_text("FROZEN")
+        assert running.finish().code == 124
+        (freezer / "below/freezer.state").write_text("THAWED")
+        assert not any(map(alive, found.values()))
+
+
 @pytest.mark.requires("root", "cgroup2_tree")
 @pytest.mark.drivers("none")
 def test_frozen_by_version_2(sandbox: Program, freeze: Freeze) -> None:

@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+from sandbox.box import Sandbox
+from sandbox.options import make_spec
 from support.machine import SLOWER, STATE, alive, cgroups, children, descendants, eventually, status
 from support.sandbox_run import Program, Running, names
 from support.warm_program import warm
@@ -56,6 +58,19 @@ def test_guard_is_killed(sandbox: Program) -> None:
     assert done.code == 125
     assert done.report["outcome"] == "failed"
     assert eventually(lambda: running.gone() and not any(map(alive, below)))
+
+
+@pytest.mark.once
+def test_guard_is_killed_and_the_launcher_looks_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By then the time limit is over, which is not what ended the command."""
+    monkeypatch.setattr("sandbox.process.GUARD_MAY_TAKE", -60.0)
+    before = children(os.getpid())
+    with Sandbox(make_spec(["sleep", "1000"], timeout=50)) as box:
+        process = box.start()
+        guard, = set(children(os.getpid())) - set(before)
+        os.kill(guard, signal.SIGKILL)
+        process.wait()
+    assert (box.report.outcome, box.report.lost) == ("failed", True)
 
 
 def kill_runner_and_guard(running: Running) -> set[int]:

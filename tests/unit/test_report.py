@@ -15,7 +15,7 @@ from sandbox.ancestors import Rise
 from sandbox.cgroup.files import read_all
 from sandbox.errors import ExecError, LimitExceeded, SandboxError
 from sandbox.oom import Kills
-from sandbox.report import Outcome, Report, json_text
+from sandbox.report import Frozen, Outcome, Report, json_text
 from sandbox.spec import Limits, Spec
 from sandbox.steps import Limit, Plan, Read, Unmet
 from sandbox.usage import DiskUsage, Usage
@@ -133,6 +133,22 @@ def test_a_command_that_somebody_killed_after_its_child_was_out_of_memory(tmp_pa
 def test_an_init_whose_counters_went_with_its_cgroup(tmp_path: Path) -> None:
     assert "or by the kernel for memory" in report(tmp_path, Ending()).why
     assert report(tmp_path, Ending(), oom_kill=0).why == "sandbox-init was killed from outside, and the command with it"
+
+
+def test_an_init_that_was_killed_while_it_ended_what_the_command_left(tmp_path: Path) -> None:
+    found = report(tmp_path, Ending(status=3 << 8, lost=True))
+    assert (found.outcome, found.exit_code) == ("exited", 3)
+    assert found.why == "work exited with 3; sandbox-init was killed, and what the command had left with it"
+
+
+@pytest.mark.parametrize(("status", "outcome", "code", "why"), [
+    (3 << 8, "exited", 3, "work exited with 3; /f keeps process 7 frozen, "),
+    (None, "signaled", 137, "work was killed by SIGKILL; /f keeps process 7 frozen, "),
+])
+def test_what_nobody_could_thaw(tmp_path: Path, status: int | None, outcome: str, code: int, why: str) -> None:
+    found = report(tmp_path, Ending(status=status, frozen=Frozen(7, ("/f",), "Permission denied")))
+    assert (found.outcome, found.exit_code) == (outcome, code)
+    assert found.why.startswith(why)
 
 
 RISES = (Rise("/a.slice", "/a.slice/memory.events.local", "oom", 1),

@@ -9,6 +9,7 @@ import pytest
 from sandbox.box import compile_plan
 from sandbox.drivers import choose
 from sandbox.drivers.properties import INFINITY, properties, rounded
+from sandbox.drivers.systemd import SERVICE_MEMORY
 from sandbox.drivers.unit import placed, slice_path
 from sandbox.errors import DriverUnavailable, SpecError
 from sandbox.facts import Disk, Hierarchy, Manager, Property
@@ -110,6 +111,15 @@ def test_a_property_that_contradicts_a_limit() -> None:
     with pytest.raises(SpecError, match=r'memory="32M" and property="MemoryMax=64M" are two values for MemoryMax'):
         compiled(64)
     assert not compiled(32).unmet
+
+
+def test_a_property_that_repeats_a_limit_of_a_service() -> None:
+    """The limit of a service is higher than asked; the property is compared with what was asked, and not set again."""
+    spec = make_spec(["true"], driver="systemd", unit_type="service", memory="64m", property=["MemoryMax=64M"])
+    words = (Property("MemoryMax", "t", (str(64 << 20),)),)
+    plan = compile_plan(spec, HOST._replace(manager=MANAGER._replace(properties=words)), name="x")[0]
+    assert [step.args[2] for step in plan.steps if step.op == "property" and step.args[0] == "MemoryMax"] == [
+        str((64 << 20) + SERVICE_MEMORY)]
 
 
 def test_a_saved_host_keeps_its_manager() -> None:
