@@ -64,12 +64,13 @@ MANAGED = ("systemd manages this machine's cgroups: it may take back controllers
            "back, also when an unrelated unit stops; --driver delegated is safe from that")
 
 
-def plan_below(driver_name: str, spec: Spec, host: Host, *, name: str, unit: str = "",
+def plan_below(driver_name: str, spec: Spec, host: Host, *, name: str, unit: str = "", events: str = "",
                wanted: tuple[Sequence[Wish], Sequence[Unmet]] | None = None, shared: Sequence[tuple[Wish, str]] = (),
                before: Iterable[Step] = (), after: Iterable[Step] = ()) -> Plan:
     """The plan that makes cgroups of ours below the ``parent`` of each tree of ``host`` and writes the limits there.
 
     :param unit: the systemd unit that is made for it.
+    :param events: the ``cgroup.events`` of the unit on cgroup v2.
     :param wanted: the result of :func:`~sandbox.wishes.wishes`, if the caller has it already.
     :param shared: values that systemd has set for the unit itself, each with the directory of the unit's cgroup.
     :param before: what has to happen on the host before the first cgroup.
@@ -77,7 +78,7 @@ def plan_below(driver_name: str, spec: Spec, host: Host, *, name: str, unit: str
     """
     found, unmet = wanted or wishes(spec.limits, host)
     policy = _policy(spec, host)
-    groups = _groups(name, found, host, policy)
+    groups = _groups(name, found, host, policy, everywhere=spec.cgroup_parent is not None)
     figures = _figures(groups.values())
     watches = process.watches(spec, figures)
     limits, more = process.limits(spec, host, watches)
@@ -95,7 +96,7 @@ def plan_below(driver_name: str, spec: Spec, host: Host, *, name: str, unit: str
         Step(op="go", phase=Phase.ATTACH),
         *(group.join(index) for index, group in sorted(enumerate(groups.values()), key=born_first)),
         *process.become(spec, host),
-        *process.cleanup(host, name=name, cgroups=paths, unit=unit),
+        *process.cleanup(host, name=name, cgroups=paths, unit=unit, events=events),
         *after,
     )
     plan = Plan(driver=driver_name, name=name, steps=steps, reads=figures, unmet=(*unmet, *more),
@@ -179,10 +180,13 @@ def _policy(spec: Spec, host: Host) -> Policy | None:
     return device_policy.of_cgroup(spec, host)
 
 
-def _groups(name: str, found: Iterable[Wish], host: Host, policy: Policy | None) -> dict[str, Group]:
+def _groups(name: str, found: Iterable[Wish], host: Host, policy: Policy | None, *,
+            everywhere: bool) -> dict[str, Group]:
     """The groups to make, by mount point.
 
     A tree takes part when it holds a limit or counts something that no other tree does; cgroup v2 always does.
+
+    :param everywhere: every tree takes part, because each may have a limit in the parent that was asked for.
     """
     trees = [tree for tree in host.hierarchies if tree.parent is not None]
     limited: dict[str, set[str]] = {}
@@ -197,7 +201,7 @@ def _groups(name: str, found: Iterable[Wish], host: Host, policy: Policy | None)
         if tree.version == 2:
             may_count = _countable(tree, host)
             groups[tree.mount] = Group(tree, name, tuple(one for one in tree.usable if one in wanted | may_count))
-        elif wanted or not counted.isdisjoint(tree.controllers):
+        elif wanted or everywhere or not counted.isdisjoint(tree.controllers):
             groups[tree.mount] = Group(tree, name, tree.controllers)
     return groups
 

@@ -47,8 +47,9 @@ class DelegatedDriver:
         wanted = ([wish for wish in found if wish not in alone],
                   [*unmet, *unit.untyped(spec, host), *(unit.without_effect(wish, host) for wish in alone)])
         tell = (step for wish, words in told for step in unit.tell(words, wish.realises))
-        return plan_below(self.name, spec, inside, name=name, unit=scope, after=(unit.stop(scope, host),),
-                          wanted=wanted, shared=[(wish, wish.tree.mount + cgroup) for wish, words in told if words],
+        shared = [(wish, wish.tree.mount + cgroup) for wish, words in told if words]
+        return plan_below(self.name, spec, inside, name=name, unit=scope, events=unit.events(inside, cgroup),
+                          after=(unit.stop(scope, host),), wanted=wanted, shared=shared,
                           before=_delegate(scope, cgroup, spec, inside, name, _holders(host), tell))
 
 
@@ -64,7 +65,8 @@ def unit_plan(spec: Spec, host: Host, name: str) -> tuple[Plan, str]:
     cgroup = unit.cgroup_of(scope, spec, host)
     inside = unit.placed(host, cgroup)
     steps = (*process.hold(host, name=name, unit=scope), *_delegate(scope, cgroup, spec, inside, name, ("guard",)),
-             *unit.enable(inside, cgroup), *process.cleanup(host, name=name, cgroups=(), unit=scope),
+             *unit.enable(inside, cgroup),
+             *process.cleanup(host, name=name, cgroups=(), unit=scope, events=unit.events(host, cgroup)),
              unit.stop(scope, host))
     return Plan(driver=driver.name, name=name, steps=steps), cgroup
 

@@ -263,7 +263,7 @@ def _wire(value: int | None) -> int:
 def cleanup(host: Host, *, name: str, cgroups: Sequence[str], unit: str = "", events: str = "") -> Iterator[Step]:
     """What the guard does last, whether the launcher is still there or not.
 
-    :param events: the unit's ``cgroup.events``, when it is a scope on cgroup v2 that only the init holds.
+    :param events: the ``cgroup.events`` of the unit, if it is a scope on cgroup v2.
     """
     for path in cgroups:
         yield _guard("remove", path, phase=Phase.CLEANUP)

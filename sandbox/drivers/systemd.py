@@ -251,14 +251,8 @@ class _Compiler:
             yield unit.in_cgroup(tree, path.removeprefix(tree.mount))
         yield from process.become(self.spec, self.host, beside_init=True)
         yield from process.cleanup(self.host, name=self.name, cgroups=ours, unit=self.unit,
-                                   events="" if service else self._events())
+                                   events="" if service else unit.events(self.host, self.cgroup))
         yield unit.stop(self.unit, self.host)
-
-    def _events(self) -> str:
-        """The file by which cgroup v2 tells systemd that the unit is empty; none on v1."""
-        if self.host.cgroup_mode != "v2":
-            return ""
-        return next(f"{tree.mount}{self.cgroup}/cgroup.events" for tree in self.host.hierarchies if tree.version == 2)
 
     def _read_policy(self, policy: Policy, tree: Hierarchy) -> Iterator[Step]:
         """cgroup v1 says what is allowed; of v2's BPF program only that it is there, and the rest by systemd."""

@@ -183,6 +183,13 @@ def stop(unit: str, host: Host) -> Step:
     return Step(op="stop_unit", args=(_manager(host), unit), phase=Phase.CLEANUP)
 
 
+def events(host: Host, cgroup: str) -> str:
+    """The file by which cgroup v2 tells systemd that the unit is empty; empty on v1, where nothing does."""
+    if host.cgroup_mode != "v2":
+        return ""
+    return next(f"{tree.mount}{cgroup}/cgroup.events" for tree in host.hierarchies if tree.version == 2)
+
+
 def split(host: Host, cgroup: str) -> Iterator[Step]:
     """v2: a cgroup with processes in it cannot have children with controllers (cgroups(7)), so they move below."""
     for tree in host.hierarchies:

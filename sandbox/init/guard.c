@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -26,7 +27,7 @@
 /*
  * Milliseconds in which an init that was told "kill" must be dead, or it is killed from outside. Then what it knows of
  * the end is lost: the exit code and the usage. Much memory to free, many processes and a slow machine take seconds;
- * only an init that was stopped takes all of the time. A test compiles the program with another value.
+ * only an init that somebody stops again and again takes all of the time. A test compiles the program with another value.
  */
 #ifndef INIT_MAY_TAKE
 #define INIT_MAY_TAKE 10000
@@ -53,6 +54,7 @@ static struct {
     int64_t stop_timeout, timeout;
     bool stopping, killing;
     bool awaits_start; /* of the workload, from which on its time is counted */
+    bool is_service;   /* systemd has started the guard, so no signal tells it that the launcher has died */
     bool deaf; /* the init has closed its end of the socket */
     const char *reason;
     int64_t deadline_at, hard_at, last_at, thaw_at, thaw_pause, tell_at;
@@ -71,8 +73,11 @@ int step_launcher(const struct step *step)
     if (guard.launcher < 0 && errno != ESRCH)
         return errno;
     /* Asked last: if it is the parent still, the pidfd is its. In a service systemd is, and the sockets must do. */
-    run.orphan = step->args[1].number != 0 && getppid() != pid;
-    return 0;
+    guard.is_service = step->args[1].number == 0;
+    run.orphan = !guard.is_service && getppid() != pid;
+    /* A guard that is stopped (SIGSTOP) must see its launcher die. The signal comes also if the thread that started the
+     * guard ends (prctl(2)), which does no harm. */
+    return outcome(prctl(PR_SET_PDEATHSIG, (long)SIGCONT, 0L, 0L, 0L));
 }
 
 /* The lock says that this run is alive: it is the guard's alone, and goes with it. */
@@ -118,8 +123,10 @@ int step_deadline(const struct step *step)
 
 static void tell_init(const char *command)
 {
-    /* An init that is gone or does not read is dealt with when its time is up. */
+    /* An init that is gone or does not read is dealt with when its time is up. One that is stopped (SIGSTOP) goes on. */
     (void)send(GO_OTHER_END, command, strlen(command), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (run.init >= 0)
+        pidfd_signal(run.init, SIGCONT);
 }
 
 /*
@@ -265,9 +272,10 @@ static int64_t next_due(void)
     int64_t end = earliest(earliest(guard.deadline_at, guard.hard_at), guard.last_at);
     int64_t due = earliest(earliest(end, earliest(guard.thaw_at, guard.tell_at)), watches_due());
 
-    /* Without this timer, a guard that is stopped before it has read "started" would never know of the time limit. */
-    if (guard.awaits_start)
-        due = earliest(due, now() + 1000 * MILLISECOND);
+    /* Without this timer, a guard that is stopped before it has read "started" would never know of the time limit, and that
+     * of a service would not know of its launcher's death. */
+    if (guard.awaits_start || guard.is_service)
+        due = earliest(due, now() + (guard.awaits_start ? 1000 : 5000) * MILLISECOND);
     alarm_at(&awake, due);
     alarm_at(&overdue, end > NEVER - GUARD_MAY_TAKE ? NEVER : end + GUARD_MAY_TAKE);
     return due;

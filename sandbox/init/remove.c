@@ -13,7 +13,7 @@
 #include "process.h"
 #include "record.h"
 
-enum { DEEPEST = 64 };
+enum { DEEPEST = 64, NOT_LOADED = 5 /* exit status of systemctl for a unit that is not there (systemctl(1)) */ };
 
 #define PATIENCE (5000 * MILLISECOND) /* for all of them together */
 
@@ -89,10 +89,10 @@ int step_unlink(const struct step *step)
     return unlinkat(AT_FDCWD, step->args[0].text, 0) == 0 || errno == ENOENT ? 0 : errno;
 }
 
-/* Whether the file, a cgroup.events, says that no process is in its cgroup. False when it cannot be read. */
-static bool is_unpopulated(const char *path)
+/* Whether the file, a cgroup.events, says that a process is in its cgroup. False when it cannot be read. */
+static bool is_populated(const char *path)
 {
-    static const char EMPTY[] = "populated 0\n";
+    static const char POPULATED[] = "populated 1\n";
     char text[64];
     int fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
 
@@ -101,20 +101,21 @@ static bool is_unpopulated(const char *path)
     ssize_t length = read(fd, text, sizeof text);
 
     close(fd);
-    return length >= (ssize_t)strlen(EMPTY) && strncmp(text, EMPTY, strlen(EMPTY)) == 0;
+    return length >= (ssize_t)strlen(POPULATED) && strncmp(text, POPULATED, strlen(POPULATED)) == 0;
 }
 
 /*
  * Stops the unit when the launcher, which does so otherwise, is gone. On cgroup v1 nothing tells systemd that the unit's
- * last process has ended. On cgroup v2 the kernel does, unless the unit never had a living process: systemd accepts an
- * init that is dead but not yet reaped, and the kernel does not move it into the unit's cgroup.
+ * last process has ended. On cgroup v2 the kernel does, unless the unit never had a living process: systemd accepts a
+ * guard or an init that is dead but not yet reaped, and the kernel does not move it into the unit's cgroup. The launcher's
+ * request may still be on its way to systemd, so the unit is stopped also if it is not there yet.
  */
 int step_systemctl(const struct step *step)
 {
     const char *events = step->args[2].text; /* empty on cgroup v1 */
     int pidfd = -1, status = 0;
 
-    if (!run.orphan || run.foreign || (events[0] != '\0' && !is_unpopulated(events)))
+    if (!run.orphan || run.foreign || is_populated(events))
         return 0;
     pid_t pid = clone_process(0, -1, &pidfd);
 
@@ -131,7 +132,7 @@ int step_systemctl(const struct step *step)
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
     close(pidfd);
-    return status == 0 ? 0 : ECHILD;
+    return status == 0 || status == NOT_LOADED << 8 ? 0 : ECHILD;
 }
 
 bool clean_up(const struct plan *plan)

@@ -260,10 +260,18 @@ def test_the_guard_is_stopped_when_the_command_ends(sandbox: Program) -> None:
         assert running.finish(b"\n").code == 3
 
 
-@pytest.mark.long
-@pytest.mark.once
+@pytest.mark.drivers("none")
 def test_the_init_is_stopped(sandbox: Program) -> None:
-    """After ten seconds the guard kills an init that does not answer."""
     with sandbox.start(*SOON, *TREE) as running:
         os.kill(processes(running)["init"], signal.SIGSTOP)
-        assert running.finish().code == 124
+        done = running.finish()
+    assert (done.code, done.report["signal"]) == (124, signal.SIGKILL), "what the init knows of the end was lost"
+
+
+@pytest.mark.drivers("none")
+def test_the_guard_is_stopped_and_the_runner_killed(sandbox: Program) -> None:
+    with sandbox.start(*TREE) as running:
+        found = processes(running)
+        os.kill(found["guard"], signal.SIGSTOP)
+        running.process.kill()
+    assert eventually(lambda: running.gone() and not any(map(alive, found.values())))

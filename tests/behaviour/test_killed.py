@@ -38,6 +38,18 @@ def test_runner_is_killed_at_any_moment(sandbox: Program) -> None:
         assert eventually(lambda pids=below: not any(map(alive, pids))), seed
 
 
+@pytest.mark.alone
+@pytest.mark.only("systemd", "delegated")
+@pytest.mark.requires("strace", "root")
+@pytest.mark.parametrize("call", [6, 7, 8, 9])
+def test_runner_is_killed_while_systemd_starts_the_unit(sandbox: Program, call: int) -> None:
+    """The request is on its way, and the processes that the unit is made around are dead when systemd has it."""
+    with sandbox.start(*TREE, wrap=("strace", "-o", os.devnull, "-e", "trace=recvfrom", "-e",
+                                    f"inject=recvfrom:signal=KILL:when={call}"), report=False) as running:
+        running.process.wait()
+    assert eventually(running.gone), cgroups(running.name)
+
+
 @pytest.mark.drivers("none")
 def test_runner_is_killed_while_the_tree_runs(sandbox: Program) -> None:
     with sandbox.start(*TREE) as running:

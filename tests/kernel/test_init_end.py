@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -157,15 +158,32 @@ def test_kill_does_not_wait_for_a_stop(start: Start) -> None:
     assert one.exit_code() == -signal.SIGKILL
 
 
-@pytest.mark.requires("cc")
-@pytest.mark.parametrize("program", ["impatient"], indirect=True)
-def test_an_init_that_does_not_answer_is_killed_from_outside(start: Start) -> None:
+def test_an_init_that_is_stopped_goes_on_to_obey(start: Start) -> None:
     one = start(plan(SLEEP))
     one.go()
     one.until("started")
     os.kill(one.init, signal.SIGSTOP)
+    one.send("kill")
+    assert one.finish() == 0
+    assert one.exit_code() == -signal.SIGKILL
+
+
+PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 0x4206, 0x4207, 0x40000000  # <linux/ptrace.h>, <linux/wait.h>
+
+
+@pytest.mark.requires("cc")
+@pytest.mark.parametrize("program", ["impatient"], indirect=True)
+def test_an_init_that_does_not_answer_is_killed_from_outside(start: Start) -> None:
+    """A debugger holds it, so it does not go on by SIGCONT."""
+    one = start(plan(SLEEP))
+    one.go()
+    one.until("started")
+    for request in (PTRACE_SEIZE, PTRACE_INTERRUPT):
+        assert ctypes.CDLL(None, use_errno=True).ptrace(request, one.init, None, None) == 0, ctypes.get_errno()
+    os.waitpid(one.init, WALL)
     begin = time.monotonic()
     one.send("kill")
+    os.waitpid(one.init, WALL)  # its death is the debugger's to see first
     assert one.finish() == 0
     assert time.monotonic() - begin >= 0.1
     assert one.kinds() == ["ready", "started", "killing", "done"]
