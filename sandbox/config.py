@@ -63,8 +63,13 @@ def defaults(environ: Mapping[str, str], profile: str | None = None, *, system_f
                             field="profile", hint=suggest(profile, names))
         for content in files:
             overlay(merged, content.get("profile", {}).get(profile, {}))
-    if environ.get("SANDBOX_DRIVER"):
-        merged["driver"] = environ["SANDBOX_DRIVER"]
+    if driver := environ.get("SANDBOX_DRIVER"):
+        from .drivers import NAMES
+
+        if driver not in ("auto", *NAMES):
+            raise SpecError(f"SANDBOX_DRIVER: there is no driver {driver!r}", field="driver",
+                            hint=f"use auto, {', '.join(NAMES)}")
+        merged["driver"] = driver
     return merged
 
 

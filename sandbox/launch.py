@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from errno import EAGAIN, EFBIG, EMFILE
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 
 from .errors import NamespaceError, SandboxError
@@ -22,6 +23,13 @@ else:
 
 PATIENCE = 30.0
 """Seconds for what is not our child to die."""
+HINTS = {
+    EFBIG: "the caller's limit of file sizes is below the size of sandbox-init: see `ulimit -f`",
+    EMFILE: "the caller's limit of open files is too low: see `ulimit -n`",
+    EAGAIN: "see the caller's limit of processes, `ulimit -u`; under SCHED_DEADLINE only a process with reset-on-fork "
+            "may start others, `chrt -R` (sched(7))",
+}
+"""What to do about an errno of memfd_create(2), write(2), posix_spawn(3)."""
 ENDING = ("stop", "kill", "bye")
 """Commands that end the run."""
 FIRST_FREE = 10
@@ -77,7 +85,8 @@ class Guard:
                 os.waitpid(self.pid, 0)
             if isinstance(error, SandboxError) or not isinstance(error, OSError):
                 raise
-            raise NamespaceError("cannot start sandbox-init", errno=error.errno or 0) from error
+            raise NamespaceError("cannot start sandbox-init", errno=error.errno or 0,
+                                 hint=HINTS.get(error.errno or 0, "")) from error
         finally:
             os.close(plan_fd)
             control.close()

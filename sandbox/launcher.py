@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .box import Sandbox, checked, compile_plan, look_further, prepare, probe_for, rates
 from .drivers import ASKING, get
-from .errors import SandboxError
+from .errors import SandboxError, SpecError
 from .host import Host, here
 from .isolation.filesystem import wanted_places
 from .spec import Spec
@@ -93,6 +93,8 @@ class Launcher:
     """
 
     def __init__(self, host: Host | None = None, *, driver: str = "auto") -> None:
+        if not isinstance(host, Host | None):
+            raise SpecError(f"host: {host!r} is no Host", field="host", hint="use sandbox.host.probe()")
         self._host = host
         self._driver = driver
         self._shared: ExitStack | None = None

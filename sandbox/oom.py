@@ -31,12 +31,12 @@ class Kills(NamedTuple):
 
     :param command: whether the OOM killer killed the command itself; None if unknown.
     :param limit: directory of the cgroup whose memory limit was hit, or its path in the host's hierarchy if it is not
-        visible here; empty if no cgroup's limit was hit.
+        visible here; empty if no cgroup's limit was hit; None if unknown.
     :param constraint: the kernel's name for what was out of memory, such as ``CONSTRAINT_MEMCG``.
     """
 
     command: bool | None
-    limit: str
+    limit: str | None
     constraint: str
 
 
@@ -66,6 +66,7 @@ def find(messages: Iterable[str], mount: str, cgroup: str, count: int, pid: int 
     """
     chosen: list[tuple[str, str, str, int]] = []
     killed: list[int] = []
+    lines = 0
     for message in messages:
         if found := CHOSEN.fullmatch(message):
             constraint, limit, path, victim = found.groups()
@@ -74,12 +75,15 @@ def find(messages: Iterable[str], mount: str, cgroup: str, count: int, pid: int 
                 killed.append(int(victim))
         elif found := KILLED.match(message):
             killed.append(int(found[1]))
+            lines += 1
+    # The kernel skips lines of the first kind if there are many kills in a short time, but none of the second kind.
+    spared = pid is not None and pid not in killed and lines >= count
     if not chosen:
-        return None
+        return Kills(False, None, "") if spared else None
     chosen = chosen[-count:]
     was_killed = pid in killed[chosen[0][-1]:]
-    # The log names the cgroup of only one process of a memory.oom.group, and skips lines of many kills in one second.
-    known = pid is not None and (was_killed or len(chosen) == count)
+    # The log names the cgroup of only one process of a memory.oom.group.
+    known = pid is not None and (was_killed or len(chosen) == count or spared)
     constraint, limit, hidden, _ = chosen[-1]
     if limit and limit.startswith(hidden):
         limit = (mount + limit[len(hidden):]).rstrip("/")

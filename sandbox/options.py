@@ -113,7 +113,12 @@ class Option(NamedTuple):
             return self.parse(self._text(value), self.name)
         if hasattr(value, "items"):
             between = ":" if ":" in self.metavar and "=" not in self.metavar else "="
-            texts = [f"{name}{between}{self._text(item, number=True)}" for name, item in value.items()]
+            pairs = dict(value.items())
+            for name in pairs:
+                if between == "=" and (not isinstance(name, str) or "=" in name):
+                    raise SpecError(f"{spelled(self.name)}: {name!r} is no name", field=self.name,
+                                    hint="use text without =")
+            texts = [f"{name}{between}{self._text(item, number=True)}" for name, item in pairs.items()]
         else:
             # The records of sandbox.spec are tuples too, but one value each.
             items = value if isinstance(value, list) or type(value) is tuple else [value]

@@ -31,6 +31,8 @@ class Target:
         field = flag.removeprefix("--")
         try:
             self._directory = os.open(directory or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            if not os.fstat(self._directory).st_nlink:  # the working directory, which was removed
+                raise FileNotFoundError
         except OSError as error:
             raise SpecError(f"{flag}: {path!r} is in no directory", field=field,
                             hint="make the directory first") from error
@@ -53,7 +55,11 @@ class Target:
         :raises SandboxError: naming the path.
         """
         if self._path == STDOUT:
-            write_all(1, text.encode())
+            try:
+                write_all(1, text.encode())
+            except OSError as error:
+                raise SandboxError(f"{self._flag}: cannot write to standard output: {error.strerror}",
+                                   hint=f"give {self._flag} a file") from error
             return
         temporary = f"{self._name}.{os.getpid()}.{os.urandom(4).hex()}"
         try:

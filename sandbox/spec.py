@@ -249,8 +249,11 @@ def _check_limits(limits: Limits) -> None:
     if limits.cpu_weight is not None and limits.cpu_shares is not None:
         raise SpecError(f"{spelled('cpu_weight')} and {spelled('cpu_shares')} set the same limit",
                         field="limits.cpu_weight", hint="give one of them")
-    if limits.cpu_idle and (limits.cpu_weight is not None or limits.cpu_shares is not None):
-        raise SpecError(f"{spelled('cpu_idle')} has no weight", field="limits.cpu_idle",
+    idle = [spelled("cpu_idle", True)] if limits.cpu_idle else [
+        spelled("cgroup_conf", f"{conf.file}={conf.value}") for conf in limits.cgroup_conf
+        if conf.file == "cpu.idle" and conf.value.strip() != "0"]
+    if idle and (limits.cpu_weight is not None or limits.cpu_shares is not None):
+        raise SpecError(f"{idle[0]} has no weight", field="limits.cpu_idle",
                         hint=f"leave {spelled('cpu_weight')} and {spelled('cpu_shares')} out")
     if limits.memory_swap is not None and limits.swap_max is not None:
         raise SpecError(f"{spelled('memory_swap')} and {spelled('swap_max')} set the same limit",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .oom import Kills
+    from .records import Ulimit
 
 TIME_LIMITS = ("wall_time", "cpu_time")
 WITHOUT_LIMIT = {"CONSTRAINT_CPUSET": "the memory nodes of its cpuset were full",
@@ -135,25 +136,43 @@ def _why(spec: Spec, plan: Plan, ending: Ending, outcome: Outcome, usage: Usage,
         return f"systemd-oomd killed it, for pressure on memory or swap ({OOMD} of {oomd.cgroup} rose by {oomd.times})"
     if outcome is Outcome.OOM:
         return _why_oom(plan, usage, readings, log, rises)
+    killed = f"; the kernel killed {usage.oom_kill} process(es) in it for memory" if usage.oom_kill else ""
     if outcome is Outcome.WALL_TIME:
-        return f"the wall time limit of {spec.limits.timeout:g} s was over{_how(ending)}{_throttling(usage, rises)}"
+        return (f"the wall time limit of {spec.limits.timeout:g} s was over{_how(ending)}{_throttling(usage, rises)}"
+                f"{killed}")
     if outcome is Outcome.CPU_TIME:
-        return f"the CPU time limit of {spec.limits.cpu_time:g} s was used up{_how(ending)}"
+        return f"the CPU time limit of {spec.limits.cpu_time:g} s was used up{_how(ending)}{killed}"
     if ending.exec_error:
         return _why_exec(command, *ending.exec_error)
     if ending.status is None and ending.frozen is None and (ending.lost or outcome is Outcome.FAILED):
         return _why_lost(plan, ending, usage)
     if outcome is Outcome.KILLED:
-        return f"{command} was stopped on request{_how(ending)}"
+        return f"{command} was stopped on request{_how(ending)}{killed}"
     end = f"{command} exited with {code}" if number is None else f"{command} was killed by {signal_name(number)}"
-    end += _how(ending)
+    end += _how(ending) + _resource_limit(spec, usage, number)
     if number == signal.SIGKILL and usage.oom_kill is None:
         # Without the memory controller, the run's own cgroup does not count OOM kills.
         end += "".join([f"; the memory limit of {rise.cgroup} was hit meanwhile, and the kernel killed processes below "
                         "it" for rise in rises if rise.key == "oom"])
-    if usage.oom_kill:
-        end += f"; the kernel killed {usage.oom_kill} process(es) in it for memory"
-    return end
+    return end + killed
+
+
+def _resource_limit(spec: Spec, usage: Usage, number: int | None) -> str:
+    """Return the clause for a signal by which the kernel ends a process at a resource limit (setrlimit(2))."""
+    ulimits = {one.name: one for one in spec.limits.ulimit}
+    cpu = ulimits.get("cpu")
+    if number == signal.SIGXFSZ and "fsize" in ulimits:
+        return f"; a file would have grown beyond {_ulimit(ulimits['fsize'])}"
+    if cpu and number == signal.SIGXCPU:
+        return f"; it had used up {_ulimit(cpu)}"
+    if cpu and number == signal.SIGKILL and isinstance(cpu.hard, int) and (usage.cpu_time or 0) >= cpu.hard:
+        return (f"; all processes together used {usage.cpu_time:.2f} s of CPU time, and {_ulimit(cpu)} ends one "
+                "that uses so much")
+    return ""
+
+
+def _ulimit(one: Ulimit) -> str:
+    return f"{flag_of('limits.ulimit')} {one.name}={one.bounds}"
 
 
 def _how(ending: Ending) -> str:
@@ -230,7 +249,7 @@ def _whose(plan: Plan, usage: Usage, readings: Sequence[Reading], log: Kills | N
     rows = [(limit, reading) for limit, reading in zip(plan.limits, readings, strict=True) if limit.knob == "memory"]
     own = next((f"its memory limit of {limit.applied} bytes" for limit, _ in rows), "")
     above = " or ".join(path for _, reading in rows for path in reading.above)
-    if log is not None:
+    if log is not None and log.limit is not None:
         if not log.limit:
             return WITHOUT_LIMIT.get(log.constraint, "the machine was out of memory")
         directories = [file.rpartition("/")[0] for limit, _ in rows for file in limit.files]

@@ -15,7 +15,7 @@ from .spec import Limits
 from .spelling import spelled
 from .stdlib import TYPE_CHECKING, Any, NamedTuple
 from .steps import Unmet
-from .units import show_bytes, show_cpus
+from .units import MAX_INT, show_bytes, show_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,12 @@ MIN_QUOTA = 1_000
 MAX_PERIOD = 1_000_000
 
 
+MAX_IOPS = 2**32 - 1
+"""``blkio.throttle.*_iops_device`` and ``io.max`` keep 32 bits."""
+NO_QUOTA = "no effect, because there is no quota"
+SOFT_LIMIT = ("a soft limit on cgroup v1: when the machine runs out of memory, the kernel takes it first from cgroups "
+              "above theirs; below it nothing is protected")
+"""Source: ``Documentation/admin-guide/cgroup-v1/memory.rst``, "Soft limits"."""
 SMALLEST_MEMORY = 2 << 20
 """Bytes: the smallest memory limit under which every driver can start a command.
 
@@ -137,7 +143,8 @@ def _cpu(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
     if limits.cpus is not None or limits.cpu_quota is not None or limits.cpu_period is not None:
         yield _quota(limits, host)
     if limits.cpu_burst is not None:
-        yield make(host, KNOBS["cpu_burst"], limits.cpu_burst, "cpu_burst")
+        note = NO_QUOTA if limits.cpus is None and limits.cpu_quota in (None, UNLIMITED) else ""
+        yield make(host, KNOBS["cpu_burst"], limits.cpu_burst, "cpu_burst", note=note)
     yield from _cpu_share(limits, host)
     for field in ("cpuset_cpus", "cpuset_mems"):
         value = getattr(limits, field)
@@ -150,7 +157,8 @@ def _quota(limits: Limits, host: Host) -> Wish | Unmet:
     if limits.cpus is None:
         quota: int | str = UNLIMITED if limits.cpu_quota is None else limits.cpu_quota
         field = "cpu_period" if limits.cpu_quota is None else "cpu_quota"
-        return make(host, KNOBS["cpus"], (quota, period), field, asked=f"{quota} us of {period} us")
+        return make(host, KNOBS["cpus"], (quota, period), field, asked=f"{quota} us of {period} us",
+                    note=NO_QUOTA if limits.cpu_quota is None else "")
     quota = round(limits.cpus * period)
     note = ""
     if quota < MIN_QUOTA:
@@ -189,6 +197,8 @@ def _memory(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
             if field == "memory" and isinstance(count, int) and count < SMALLEST_MEMORY:
                 raise SpecError(f"{spelled(field, _shown(value))} is too little to start any command",
                                 field="limits.memory", hint=f"give {show_bytes(SMALLEST_MEMORY)} or more")
+            if field == "memory_low" and _version(host, KNOBS[field]) == 1:
+                note = "; ".join(filter(None, (note, SOFT_LIMIT)))
             yield make(host, KNOBS[field], count, field, asked=_shown(value), note=note)
     yield from _swap(limits, host)
     if limits.memory_swappiness is not None:
@@ -232,6 +242,9 @@ def _swap(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
 def _io(limits: Limits, host: Host) -> Iterator[Wish | Unmet]:
     for field in RATES:
         for rate in getattr(limits, field):
+            if field.endswith("iops") and rate.rate > MAX_IOPS:
+                raise SpecError(f"{spelled(field, f'{rate.path}:{rate.rate}')} is more than the kernel can count",
+                                field=f"limits.{field}", hint=f"give {MAX_IOPS} or less")
             yield on_disk(host, KNOBS[field], rate, rate.rate, field)
     if limits.has_io_weight:
         from .io_weights import candidates
@@ -330,6 +343,8 @@ def _whole_pages(value: Bytes, host: Host) -> tuple[int | str, str]:
         return UNLIMITED, ""
     count = int(host.memory_total * value.value / 100) if isinstance(value, Percent) else int(value)
     whole = count - count % host.page_size
+    if whole >= MAX_INT - host.page_size:
+        return UNLIMITED, "the kernel's largest value, which is no limit"
     if isinstance(value, Percent):
         return whole, f"{value} of {host.memory_total}"
     return whole, "" if whole == count else f"{count} rounded down to whole pages"

@@ -166,10 +166,19 @@ def _uncovered(mount: Mount, path: str) -> str:
 
 def _place_v1(tree: Hierarchy, directory: str, cgroup_parent: str | None) -> Hierarchy:
     parent, problem = _wanted(tree, directory, cgroup_parent)
-    problem = problem or _unwritable(tree, directory, parent)
+    problem = problem or _unwritable(tree, directory, parent) or _without_cpus(tree, directory, parent)
     if problem:
         return tree._replace(reason=problem)
     return tree._replace(parent=parent, reason=_asked(tree.own, parent), usable=tree.controllers)
+
+
+def _without_cpus(tree: Hierarchy, directory: str, path: str) -> str:
+    """v1: why no process can enter a cpuset below ``path``; empty if one can."""
+    if "cpuset" in tree.controllers:
+        for file in ("cpuset.cpus", "cpuset.mems"):
+            if not _first_line(f"{_join(directory, path)}/{file}"):
+                return f"{_join(tree.mount, path)}/{file} is empty, so no process can be below it; write to it first"
+    return ""
 
 
 def _place_v2(tree: Hierarchy, directory: str, cgroup_parent: str | None) -> Hierarchy:

@@ -35,6 +35,14 @@ def test_signal_is_128_plus_n(sandbox: Program, number: int) -> None:
     assert done.report["why"]
 
 
+@pytest.mark.once
+@pytest.mark.parametrize(("limit", "hint"), [("--fsize=20000", "ulimit -f"), ("--nofile=12:12", "ulimit -n")])
+def test_limits_of_the_caller_that_are_too_low_for_the_runner(sandbox: Program, limit: str, hint: str) -> None:
+    done = sandbox("--", "true", wrap=("prlimit", limit), report=False)
+    assert (done.code, done.err.splitlines()[0].startswith("sandbox: cannot start sandbox-init: ")) == (125, True)
+    assert hint in done.err
+
+
 def test_missing_command(sandbox: Program) -> None:
     done = sandbox("--", "no-such-command-anywhere")
     assert done.code == 127

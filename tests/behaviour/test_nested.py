@@ -87,6 +87,21 @@ def test_cgroup_parent(sandbox: Program, outer: dict[str, Path]) -> None:
             path.rmdir()
 
 
+@pytest.mark.only("cgroupfs")
+def test_cgroup_parent_holds_in_every_tree(sandbox: Program) -> None:
+    """Also for a limit of the parent that the run has none of."""
+    parent = own_cgroup("cpu").parents[_own("cpu").rstrip("/").count("/")] if _own("cpu") != "/" else own_cgroup("cpu")
+    made = parent / names("parent")
+    made.mkdir()
+    try:
+        (made / "cpu.cfs_quota_us").write_text("20000")
+        done = sandbox("--cgroup-parent", f"/{made.name}", "--best-effort", "--timeout", "1", "--", "sh", "-c",
+                       "while :; do :; done")
+        assert f"; the CPU quota of {made} ran out in " in done.report["why"]
+    finally:
+        made.rmdir()
+
+
 def _own(controller: str) -> str:
     return next(path for line in Path("/proc/self/cgroup").read_text().splitlines()
                 for _, controllers, path in [line.split(":", 2)] if controller in controllers.split(","))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
-from support.machine import SLOWER
+from support.machine import SLOWER, cgroups
 from support.sandbox_run import Program, python
 from support.warm_program import warm
 
@@ -61,6 +62,25 @@ def test_a_limit_of_one_is_for_the_command_alone(sandbox: Program, tmp_path: Pat
     done = sandbox("--pids-limit", "1", *volume, *python("import os\ntry: os.fork()\nexcept BlockingIOError: print(1)"))
     assert done.out == b"1\n", done.err
     assert done.usage["pids_peak"] == 1
+
+
+@pytest.mark.requires("root")
+def test_a_limit_that_somebody_lifts_is_told(sandbox: Program) -> None:
+    with sandbox.start("--pids-limit", "9", "--", "sh", "-c", "echo up; read line") as running:
+        running.read_line()
+        file = next(path for group in cgroups(running.name) if (path := Path(group, "pids.max")).exists()
+                    and path.read_text() in ("9\n", "10\n", "11\n"))
+        file.write_text("max")
+        done = running.finish(b"\n")
+    assert done.code == 0
+    assert f"sandbox: warning: not enforced: --pids-limit 9: {file} is max" in done.err
+
+
+@pytest.mark.drivers("none")
+def test_a_signal_by_a_resource_limit_is_told(sandbox: Program) -> None:
+    done = sandbox("--ulimit", "fsize=1000", "--tmpfs", "/mnt", "--", "dd", "if=/dev/zero", "of=/mnt/file", "count=9")
+    assert done.code == 128 + signal.SIGXFSZ
+    assert "dd was killed by SIGXFSZ; a file would have grown beyond --ulimit fsize=1000:1000" in done.err
 
 
 @pytest.mark.drivers("none")

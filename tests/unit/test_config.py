@@ -34,6 +34,8 @@ def test_later_layers_win(layers):
     user = 'driver = "none"\n[limits]\nmemory = "2G"\nulimit = ["nofile=2"]'
     assert layers(system, user) == {"driver": "none", "memory": "2G", "pids_limit": 5, "ulimit": ["nofile=2"]}
     assert layers(system, user, SANDBOX_DRIVER="auto")["driver"] == "auto"
+    with pytest.raises(SpecError, match=r"SANDBOX_DRIVER: there is no driver 'bogus'"):
+        layers(system, user, SANDBOX_DRIVER="bogus")
 
 
 def test_a_profile_lies_over_the_limits_of_every_file(layers):

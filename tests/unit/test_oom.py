@@ -49,6 +49,15 @@ def test_a_log_that_says_nothing_of_it() -> None:
     assert find(["booted", chosen("/box2", "/box2", 7)], MOUNT, "/box", 1, 7) is None
 
 
+def test_lines_that_the_kernel_skips() -> None:
+    """It names each killed process, but not the cgroup of each when there are many in a short time."""
+    assert find([killed(7), killed(9)], MOUNT, "/box", 2, 8) == Kills(False, None, "")
+    assert find([chosen("/box", "/box", 7), killed(7), killed(9)], MOUNT, "/box", 2, 8) == Kills(
+        False, "/sys/fs/cgroup/box", MEMCG)
+    # The pid may have been that of an earlier process.
+    assert find([killed(7), killed(8)], MOUNT, "/box", 2, 8) is None
+
+
 def test_a_process_cannot_name_itself_into_another_cgroup() -> None:
     assert find([chosen("/a", "/a", 7, task="x,task_memcg=/b,pid=1")], MOUNT, "/b", 1, 1) is None
     log = [chosen("/a", "/a", 7, task="x,pid=1,uid=0")]

@@ -263,6 +263,11 @@ def test_mappings() -> None:
                              property="MemoryHigh=1G")
 
 
+@pytest.mark.parametrize("env", [{"A=B": "x"}, {1: "x"}])
+def test_a_mapping_whose_key_is_no_name(env: dict[object, str]) -> None:
+    assert refused(env=env).message == f"env: {next(iter(env))!r} is no name"
+
+
 @pytest.mark.parametrize(("wishes", "same"), [
     ({"timeout": 5e-5}, {"timeout": "50us"}), ({"timeout": 2.0}, {"timeout": 2}), ({"memory": 1e6}, {"memory": 10**6}),
     ({"cpus": 2.0}, {"cpus": 2})])

@@ -20,6 +20,15 @@ def test_what_could_not_be_written_is_refused_by_the_name_of_its_flag(path: str,
     assert caught.value.field == flag[2:]
 
 
+def test_a_working_directory_that_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(SpecError, match=r"^--json: 'report' is in no directory"):
+        Target("report", "--json")
+
+
 def test_a_file_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     path.write_text("a longer text that was there before")

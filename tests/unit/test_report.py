@@ -15,6 +15,7 @@ from sandbox.ancestors import Rise
 from sandbox.cgroup.files import read_all
 from sandbox.errors import ExecError, LimitExceeded, SandboxError
 from sandbox.oom import Kills
+from sandbox.options import make_spec
 from sandbox.report import Frozen, Outcome, Report, json_text
 from sandbox.spec import Limits, Spec
 from sandbox.steps import Limit, Plan, Read, Unmet
@@ -128,6 +129,38 @@ def test_a_command_that_somebody_killed_after_its_child_was_out_of_memory(tmp_pa
                   Kills(False, "/x", "CONSTRAINT_MEMCG"), driver_reason="", done=(), unmet=())
     assert found.outcome == "signaled"
     assert found.why == "work was killed by SIGKILL; the kernel killed 1 process(es) in it for memory"
+
+
+def test_a_log_that_names_no_cgroup(tmp_path: Path) -> None:
+    made = plan(tmp_path)
+    found = judge(SPEC, made, Ending(status=KILLED), Usage(oom_kill=1, memory_failures=9), readings(made),
+                  Kills(False, None, ""), driver_reason="", done=(), unmet=())
+    assert found.outcome == "signaled"
+    found = judge(SPEC, made, Ending(), Usage(oom_kill=1, oom=1), readings(made),
+                  Kills(False, None, ""), driver_reason="", done=(), unmet=())
+    assert found.why.startswith("its memory limit of 67108864 bytes was hit, and the kernel killed")
+
+
+@pytest.mark.parametrize(("number", "ulimit", "usage", "clause"), [
+    (signal.SIGXFSZ, "fsize=10", {}, "; a file would have grown beyond --ulimit fsize=10:10"),
+    (signal.SIGXCPU, "cpu=1:3", {}, "; it had used up --ulimit cpu=1:3"),
+    (signal.SIGKILL, "cpu=1", {"cpu_time": 1.02}, "; all processes together used 1.02 s of CPU time, and "
+     "--ulimit cpu=1:1 ends one that uses so much"),
+    (signal.SIGKILL, "cpu=1", {"cpu_time": 0.5}, ""),
+    (signal.SIGKILL, "cpu=1:unlimited", {"cpu_time": 5.0}, ""),
+    (signal.SIGXFSZ, "cpu=1", {}, ""),
+])
+def test_a_signal_by_a_resource_limit(tmp_path: Path, number: int, ulimit: str, usage: dict[str, float],
+                                      clause: str) -> None:
+    made = plan(tmp_path)
+    found = judge(make_spec(["work"], ulimit=[ulimit]), made, Ending(status=int(number)), Usage(**usage),  # type: ignore[arg-type]
+                  readings(made), driver_reason="", done=(), unmet=())
+    assert found.why == f"work was killed by {signal.Signals(number).name}{clause}"
+
+
+@pytest.mark.parametrize("ending", [Ending(status=15, reason=reason) for reason in ("wall_time", "cpu_time", "killed")])
+def test_kills_for_memory_beside_another_end(tmp_path: Path, ending: Ending) -> None:
+    assert report(tmp_path, ending, oom_kill=2).why.endswith("; the kernel killed 2 process(es) in it for memory")
 
 
 def test_an_init_whose_counters_went_with_its_cgroup(tmp_path: Path) -> None:

@@ -109,6 +109,29 @@ def test_two_values_for_one_thing(limits: dict[str, object], words: tuple[str, .
         assert word in raised.value.message
 
 
+def test_values_beyond_what_the_kernel_counts() -> None:
+    assert values(V1, memory=str(2**63 - 1)) == {"memory": "max"}
+    with pytest.raises(SpecError, match=r'device_read_iops="/:4294967296" is more than the kernel can count'):
+        wishes(make_spec(["true"], device_read_iops=["/:4294967296"]).limits, DISK)
+
+
+@pytest.mark.parametrize(("limits", "note"), [
+    ({"memory_low": "64m"}, "a soft limit on cgroup v1"), ({"cpu_burst": "1000"}, "no effect"),
+    ({"cpu_period": "50000"}, "no effect"), ({"cpu_burst": "1000", "cpu_quota": "max"}, "no effect"),
+    ({"cpu_burst": "1000", "cpus": "1"}, ""),
+])
+def test_what_a_value_does_not_do(limits: dict[str, object], note: str) -> None:
+    found = wishes(make_spec(["true"], **limits).limits, V1 if "memory_low" in limits else V2)[0]
+    assert any(note in wish.note for wish in found) if note else not any("effect" in wish.note for wish in found)
+
+
+@pytest.mark.parametrize("limits", [{"cpu_idle": True}, {"cgroup_conf": ["cpu.idle=1"]}])
+@pytest.mark.parametrize("weight", [{"cpu_weight": "5"}, {"cpu_shares": "5"}])
+def test_an_idle_command_has_no_weight(limits: dict[str, object], weight: dict[str, object]) -> None:
+    with pytest.raises(SpecError, match="has no weight"):
+        make_spec(["true"], **limits, **weight)
+
+
 @pytest.mark.parametrize("limits", [
     {"device_write_bps": ["/:1m"], "device_read_bps": ["/:2m"]},
     {"device_write_bps": ["/:1m", "/dev/vda:1m"]},
