@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sandbox.errors import SpecError
-from sandbox.spelling import as_flag, speaking
+from sandbox.spelling import as_flag, speaking, spelled
 
 from . import commands
 from .commands import exit_code, with_defaults
@@ -162,10 +162,12 @@ def _usage_error(error: Any) -> tuple[str, str]:
     name = getattr(error, "option_name", None)
     if type(error).__name__ != "NoSuchOption" or not name:
         return error.format_message().rstrip("."), "see sandbox --help"
-    from sandbox.options import elsewhere, suggest
+    from sandbox.foreign_words import answer
+    from sandbox.options import KEYS, suggest
 
-    with speaking(as_flag):
-        ours = elsewhere(name.lstrip("-"))
+    word = name.lstrip("-").replace("-", "_")
+    with speaking(as_flag):  # a keyword of Python may have another name as a flag
+        ours = f"write {spelled(KEYS[word].name)}" if word in KEYS else answer(word)
     known = [flag for parameter in error.ctx.command.params for flag in parameter.opts + parameter.secondary_opts]
     return f"there is no flag {name}", ours or suggest(name, known) or f"see {error.ctx.command_path} --help"
 

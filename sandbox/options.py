@@ -299,31 +299,11 @@ def find(name: str) -> Option:
     if option is None:
         dashed = "-" in name
         names = [key.replace("_", "-") if dashed else key for key in KEYS]
+        from .foreign_words import answer
+
         raise SpecError(f"there is no option {name!r}", field=name, hint=(
-            elsewhere(name) or NO_OPTION.get(name, "") or suggest(name, names)))
+            answer(name) or suggest(name, names)))
     return option
-
-
-ELSEWHERE = {
-    "environment": "env", "mem": "memory", "mem_limit": "memory", "memswap_limit": "memory_swap",
-    "mem_reservation": "memory_low", "nano_cpus": "cpus", "network_mode": "network", "working_dir": "cwd",
-    "volumes": "volume", "ports": "publish", "devices": "device", "ulimits": "ulimit", "pids": "pids_limit",
-    "processes": "pids_limit", "wall_time": "timeout", "time": "cpu_time", "cg_mem": "memory", "chdir": "cwd",
-    "dir": "volume", "share_net": "network", "stack": "ulimit", "fsize": "ulimit",
-}
-"""Words of subprocess, docker's Python SDK and isolate(1), and the option that is meant."""
-NO_OPTION = {
-    **dict.fromkeys(("stdin", "stdout", "stderr", "capture_output", "input"),
-                    "Sandbox(make_spec(argv)).start() takes stdin, stdout and stderr"),
-    "check": "call check() of the report", "shell": 'give ["sh", "-c", TEXT] as the command',
-}
-"""Words of subprocess for what is done otherwise here."""
-
-
-def elsewhere(name: str) -> str:
-    """Return what to write in place of another tool's option name; empty if the name is not known."""
-    word = name.replace("-", "_")
-    return f"write {spelled(ELSEWHERE[word])}" if word in ELSEWHERE else ""
 
 
 def settle(wishes: Mapping[str, object]) -> dict[str, Any]:

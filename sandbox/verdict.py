@@ -136,7 +136,8 @@ def _why(spec: Spec, plan: Plan, ending: Ending, outcome: Outcome, usage: Usage,
         return f"systemd-oomd killed it, for pressure on memory or swap ({OOMD} of {oomd.cgroup} rose by {oomd.times})"
     if outcome is Outcome.OOM:
         return _why_oom(plan, usage, readings, log, rises)
-    killed = f"; the kernel killed {usage.oom_kill} process(es) in it for memory" if usage.oom_kill else ""
+    killed = (f"; the kernel killed {usage.oom_kill} process(es) in it for memory, as "
+              f"{_whose(plan, usage, readings, log, rises)}") if usage.oom_kill else ""
     if outcome is Outcome.WALL_TIME:
         return (f"the wall time limit of {spec.limits.timeout:g} s was over{_how(ending)}{_throttling(usage, rises)}"
                 f"{killed}")
@@ -158,14 +159,17 @@ def _why(spec: Spec, plan: Plan, ending: Ending, outcome: Outcome, usage: Usage,
 
 
 def _resource_limit(spec: Spec, usage: Usage, number: int | None) -> str:
-    """Return the clause for a signal by which the kernel ends a process at a resource limit (setrlimit(2))."""
+    """Return the clause for a signal by which the kernel ends a process at a resource limit (setrlimit(2)).
+
+    For RLIMIT_CPU the kernel counts by ticks, so the CPU time by the cgroup's counter may be a bit less.
+    """
     ulimits = {one.name: one for one in spec.limits.ulimit}
     cpu = ulimits.get("cpu")
     if number == signal.SIGXFSZ and "fsize" in ulimits:
         return f"; a file would have grown beyond {_ulimit(ulimits['fsize'])}"
     if cpu and number == signal.SIGXCPU:
         return f"; it had used up {_ulimit(cpu)}"
-    if cpu and number == signal.SIGKILL and isinstance(cpu.hard, int) and (usage.cpu_time or 0) >= cpu.hard:
+    if cpu and number == signal.SIGKILL and isinstance(cpu.hard, int) and (usage.cpu_time or 0) >= 0.9 * cpu.hard:
         return (f"; all processes together used {usage.cpu_time:.2f} s of CPU time, and {_ulimit(cpu)} ends one "
                 "that uses so much")
     return ""
@@ -216,8 +220,10 @@ def _whose_tasks(limit: Limit | None, usage: Usage, task_limits: Sequence[str]) 
     own = f"its task limit of {limit.asked}" if limit else ""
     if file.endswith(".local") or _is_reached(usage.pids_peak, limit):
         return own or f"the task limit of {cgroup}"
-    return " or ".join([*([own] if own else []), *(f"the task limit in {path}" for path in task_limits
-                                                   if not own or path != f"{cgroup}/pids.max")])
+    above = [f"the task limit in {path}" for path in task_limits if not own or path != f"{cgroup}/pids.max"]
+    if own and above and usage.sources.get("pids_peak", "").startswith(f"{cgroup}/pids.peak"):
+        own = ""  # the kernel counts a task before it asks the cgroups above
+    return " or ".join([*([own] if own else []), *above])
 
 
 def _is_reached(peak: int | None, limit: Limit | None) -> bool:

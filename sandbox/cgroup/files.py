@@ -96,7 +96,25 @@ def failure(verb: str, path: str, value: str, error: OSError) -> CgroupError:
     if os.path.basename(path) in ("cpuset.cpus", "cpuset.mems") and number in (EACCES, EINVAL, ERANGE, ENOSPC):
         # cgroup v1 fails with EACCES, even for root, if the parent cgroup does not have these CPUs or nodes.
         hint = _parents(path) or hint
+    if os.path.basename(path) == "cpu.cfs_quota_us" and number == EINVAL:
+        hint = _quota_above(path) or hint
     return CgroupError(what, errno=number, hint=hint)
+
+
+def _quota_above(path: str) -> str:
+    """The hint that says how many CPUs the quota of a cgroup above allows; empty if there is none.
+
+    cgroup v1 refuses a quota that is higher than that of a cgroup above (``tg_cfs_schedulable_down()``).
+    """
+    directory = os.path.dirname(path)
+    while (directory := os.path.dirname(directory)) != "/":
+        try:
+            quota, period = (int(read(f"{directory}/cpu.cfs_{name}_us")) for name in ("quota", "period"))
+        except CgroupError:
+            break
+        if quota > 0:
+            return f"{directory}/cpu.cfs_quota_us allows {quota / period:g}: give {spelled('cpus')} that much or less"
+    return ""
 
 
 def _parents(path: str) -> str:

@@ -23,7 +23,7 @@ from .cgroupfs import MEASURED, Group, born_first, chain, limit, read_back, writ
 from .properties import properties, rounded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ..isolation.device_policy import Policy
 
@@ -121,7 +121,8 @@ class _Compiler:
             told.append(Told(fit if words else wish, words, asked))
         alone = {TOGETHER.get(one.wish.knob.field) for one in told if not one.properties}
         as_asked = {wish.knob.field: wish for wish in found}
-        return [Told(as_asked[one.wish.knob.field], ()) if one.wish.knob.field in alone else one for one in told]
+        return [Told(as_asked[one.wish.knob.field], (), one.asked) if one.wish.knob.field in alone else one
+                for one in told]
 
     def _refuse_rivals(self) -> None:
         """Refuse a ``--property`` that sets another value than a limit does: systemd would take the later one.
@@ -274,10 +275,16 @@ class _Compiler:
         yield from unit.tell([one for one in self.host.manager.properties if one.name not in ours], "property")
 
     def _notes(self, limits: tuple[Limit, ...]) -> Iterator[str]:
-        files = [file.rpartition("/")[2] for told, row in zip(self.limits, limits, strict=False)
-                 if not told.properties for file in row.files]
-        if files:
-            yield (f"file-only, systemd has no property for it: {', '.join(dict.fromkeys(files))}; it is in a cgroup "
-                   "of ours, where systemd does not reset it")
+        ours = [(told, row) for told, row in zip(self.limits, limits, strict=False) if not told.properties]
+        beside = [row for told, row in ours if told.asked]
+        if files := _names(row for told, row in ours if not told.asked):
+            together = f"; {_names(beside)} must be set in the same cgroup" if beside else ""
+            yield (f"file-only, systemd has no property for it: {files}; it is in a cgroup of ours, where systemd does "
+                   f"not reset it{together}")
         yield from process.notes(self.spec, self.host)
         yield from self.policy.notes if self.policy else ()
+
+
+def _names(rows: Iterable[Limit]) -> str:
+    """The kernel files of some limits, each once."""
+    return ", ".join(dict.fromkeys(file.rpartition("/")[2] for row in rows for file in row.files))

@@ -59,6 +59,9 @@ def parsed(monkeypatch, sandbox):
 @pytest.mark.parametrize(("arguments", "words"), [
     (["run", "--mem-limit", "5m", "true"], ["there is no flag --mem-limit (hint: write --memory)"]),
     (["run", "--wall-time=5", "true"], ["there is no flag --wall-time (hint: write --timeout)"]),
+    (["run", "--rm", "true"], ["there is no flag --rm (hint: leave it out: nothing of a run stays)"]),
+    (["run", "-it", "true"], ["there is no flag -i (hint: leave it out: ", "; --tty is for a terminal)"]),
+    (["run", "--cwd", "/", "true"], ["there is no flag --cwd (hint: write --workdir)"]),
     (["run", "--memroy", "5m", "true"], ["there is no flag --memroy (hint: did you mean --memory?)"]),
     (["run", "--"], ["no command given (hint: sandbox run [flags] -- COMMAND"]),
     (["run", "--", ""], ["no command given (hint: sandbox run [flags] -- COMMAND"]),

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from sandbox.errors import SpecError
+from sandbox.foreign_words import OTHERWISE, OURS
 from sandbox.identity import DEFAULT_PATH, environment, lookup
-from sandbox.options import ELSEWHERE, KEYS, NO_OPTION, TABLE, find, make_spec
+from sandbox.options import KEYS, TABLE, find, make_spec
 from sandbox.records import UNLIMITED, DeviceRate, FileValue, Hugetlb, Percent, Ulimit, User
 from sandbox.spec import Limits, Spec
 
@@ -231,15 +232,16 @@ def test_the_environment_is_always_the_present_one(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(("name", "hint"), [
     ("stdout", "Sandbox(make_spec(argv)).start() takes stdin, stdout and stderr"),
     ("mem_limit", "write memory"), ("wall_time", "write timeout"), ("nano_cpus", "write cpus"),
-    ("check", "call check() of the report"), ("zzz", ""), ("swordfish", "")])
+    ("check", "call check() of the report"), ("memory_max", "write memory"), ("CPUQuota", "write cpus"),
+    ("time", "write cpu_time, or timeout for wall time"), ("zzz", ""), ("swordfish", "")])
 def test_words_of_other_tools_are_answered_with_ours(name: str, hint: str) -> None:
     """And a word is offered only if it is near."""
     assert refused(**{name: 1}).hint == hint
 
 
 def test_what_is_written_for_them_is_an_option() -> None:
-    assert not set(ELSEWHERE.values()) - KEYS.keys()
-    assert not (ELSEWHERE.keys() | NO_OPTION.keys()) & KEYS.keys()
+    assert not set(OURS.values()) - KEYS.keys()
+    assert not (OURS.keys() | OTHERWISE.keys()) & KEYS.keys()
 
 
 @pytest.mark.parametrize(("wishes", "shown"), [

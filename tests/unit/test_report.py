@@ -128,7 +128,8 @@ def test_a_command_that_somebody_killed_after_its_child_was_out_of_memory(tmp_pa
     found = judge(SPEC, made, Ending(status=KILLED), Usage(oom_kill=1, memory_failures=9), readings(made),
                   Kills(False, "/x", "CONSTRAINT_MEMCG"), driver_reason="", done=(), unmet=())
     assert found.outcome == "signaled"
-    assert found.why == "work was killed by SIGKILL; the kernel killed 1 process(es) in it for memory"
+    assert found.why == ("work was killed by SIGKILL; the kernel killed 1 process(es) in it for memory, as the memory "
+                         "limit of /x was hit")
 
 
 def test_a_log_that_names_no_cgroup(tmp_path: Path) -> None:
@@ -160,7 +161,8 @@ def test_a_signal_by_a_resource_limit(tmp_path: Path, number: int, ulimit: str, 
 
 @pytest.mark.parametrize("ending", [Ending(status=15, reason=reason) for reason in ("wall_time", "cpu_time", "killed")])
 def test_kills_for_memory_beside_another_end(tmp_path: Path, ending: Ending) -> None:
-    assert report(tmp_path, ending, oom_kill=2).why.endswith("; the kernel killed 2 process(es) in it for memory")
+    assert report(tmp_path, ending, oom_kill=2, oom=1).why.endswith(
+        "; the kernel killed 2 process(es) in it for memory, as its memory limit of 67108864 bytes was hit")
 
 
 def test_an_init_whose_counters_went_with_its_cgroup(tmp_path: Path) -> None:
