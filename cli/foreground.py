@@ -86,7 +86,7 @@ def tell(report: Report, target: Target | None, *, verbose: bool) -> int:
     forks_refused = report.usage.pids_failures or (
         report.exit_code != 0 and any(one.file.endswith("/pids.events.local") for one in report.evidence))
     unheld = [f"not enforced: {one.flag} {one.asked}: {one.file} is {one.read_back}" for one in report.limits
-              if not one.enforced]
+              if not one.enforced and one.read_back]
     resource = report.outcome == "signaled" and flag_of("limits.ulimit") in report.why
     if (verbose or report.limit_ended or forks_refused or resource or report.outcome == "failed"
             or report.frozen is not None

@@ -96,12 +96,14 @@ class Ancestors:
         return tuple(Rise(*key, times) for key, times in found.items() if times > 0)
 
     def task_limits(self) -> tuple[str, ...]:
-        """Return each ``pids.max`` that holds a limit: of the run's own cgroup, then of its ancestors.
+        """Return each ``pids.max`` whose limit may have been reached: of the run's own cgroup, then of its ancestors.
 
-        The last one is the words "a cgroup above PATH" in a cgroup namespace, from where those above are not seen.
+        From Linux 6.1 on, ``pids.peak`` says whether as many tasks as the limit allows were ever there at once: the
+        kernel counts a task in a cgroup before it asks the cgroups above. The last one is the words "a cgroup above
+        PATH" in a cgroup namespace, from where those above are not seen.
         """
         cgroups = _with_above(self._tasks)
-        found = [f"{cgroup}/pids.max" for cgroup in cgroups if small_file(f"{cgroup}/pids.max") not in UNLIMITED]
+        found = [f"{cgroup}/pids.max" for cgroup in cgroups if _may_be_reached(cgroup)]
         # Only the root of the whole tree has no such file.
         if cgroups and os.path.exists(f"{cgroups[-1]}/pids.max"):
             found.append(f"a cgroup above {cgroups[-1]}")
@@ -125,6 +127,11 @@ def _above(cgroup: str) -> tuple[str, ...]:
 
 def _with_above(cgroup: str) -> tuple[str, ...]:
     return (cgroup, *_above(cgroup)) if cgroup else ()
+
+
+def _may_be_reached(cgroup: str) -> bool:
+    limit, peak = small_file(f"{cgroup}/pids.max"), small_file(f"{cgroup}/pids.peak")
+    return limit not in UNLIMITED and (not peak or int(peak) >= int(limit))
 
 
 def _chosen(fd: int) -> int:

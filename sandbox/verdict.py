@@ -220,10 +220,8 @@ def _whose_tasks(limit: Limit | None, usage: Usage, task_limits: Sequence[str]) 
     own = f"its task limit of {limit.asked}" if limit else ""
     if file.endswith(".local") or _is_reached(usage.pids_peak, limit):
         return own or f"the task limit of {cgroup}"
-    above = [f"the task limit in {path}" for path in task_limits if not own or path != f"{cgroup}/pids.max"]
-    if own and above and usage.sources.get("pids_peak", "").startswith(f"{cgroup}/pids.peak"):
-        own = ""  # the kernel counts a task before it asks the cgroups above
-    return " or ".join([*([own] if own else []), *above])
+    return " or ".join([own if own and path == f"{cgroup}/pids.max" else f"the task limit in {path}"
+                        for path in task_limits]) or own or "a task limit"
 
 
 def _is_reached(peak: int | None, limit: Limit | None) -> bool:
