@@ -85,16 +85,16 @@ def tell(report: Report, target: Target | None, *, verbose: bool) -> int:
     # The counter of a cgroup above also counts refused forks of other cgroups, so it alone prints no summary.
     forks_refused = report.usage.pids_failures or (
         report.exit_code != 0 and any(one.file.endswith("/pids.events.local") for one in report.evidence))
-    unheld = [f"not enforced: {one.flag} {one.asked}: {one.file} is {one.read_back}" for one in report.limits
-              if not one.enforced and one.read_back]
     resource = report.outcome == "signaled" and flag_of("limits.ulimit") in report.why
     if (verbose or report.limit_ended or forks_refused or resource or report.outcome == "failed"
             or report.frozen is not None
             or report.refused_calls is not None or any(one.note for one in report.labels)):
         say("sandbox: " + escaped_lines(report.summary(verbose=verbose, unmet=False)))
-    if not verbose:
-        for text in unheld:
-            say(f"sandbox: warning: {escaped(text)}")
+    if not verbose:  # the summary lists the limits
+        for one in report.limits:
+            if not one.enforced and one.read_back:
+                text = f"not enforced: {one.flag} {one.asked}: {one.file} is {one.read_back}"
+                say(f"sandbox: warning: {escaped(text)}")
     if target is not None:
         from sandbox.report import json_text
 

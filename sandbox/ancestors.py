@@ -65,7 +65,7 @@ class Ancestors:
         self._tasks = own.get("pids_failures", "")
         self._watched: list[tuple[int, str, tuple[tuple[str, str], ...]]]
         """Cgroup version, directory, and the counters that are read besides ``nr_throttled``."""
-        # Without the file .local, an ancestor counts the refused forks of its own processes, not those of the run.
+        # Without pids.events.local, a cgroup's counter has only the refused forks of its own processes.
         events = EVENTS if paths.get("pids_failures", ".local").endswith(".local") else EVENTS[:1]
         self._watched = [(2, cgroup, events) for cgroup in _above(unified)]
         if throttled != unified:

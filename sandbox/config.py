@@ -64,11 +64,10 @@ def defaults(environ: Mapping[str, str], profile: str | None = None, *, system_f
         for content in files:
             overlay(merged, content.get("profile", {}).get(profile, {}))
     if driver := environ.get("SANDBOX_DRIVER"):
-        from .drivers import NAMES
+        if driver != "auto":
+            from .drivers import check_name
 
-        if driver not in ("auto", *NAMES):
-            raise SpecError(f"SANDBOX_DRIVER: there is no driver {driver!r}", field="driver",
-                            hint=f"use auto, {', '.join(NAMES)}")
+            check_name(driver, "SANDBOX_DRIVER")
         merged["driver"] = driver
     return merged
 

@@ -29,7 +29,8 @@ HINTS = {
     EAGAIN: "see the caller's limit of processes, `ulimit -u`; under SCHED_DEADLINE only a process with reset-on-fork "
             "may start others, `chrt -R` (sched(7))",
 }
-"""What to do about an errno of memfd_create(2), write(2), posix_spawn(3)."""
+"""What to do about an errno of memfd_create(2), write(2), posix_spawn(3). The table is not in ``failures.py``, because
+no module can be imported when too many files are open."""
 ENDING = ("stop", "kill", "bye")
 """Commands that end the run."""
 FIRST_FREE = 10
@@ -133,9 +134,9 @@ class Guard:
         return Record(kind, tuple(words), fd)
 
     def was_overdue(self) -> bool | None:
-        """Return whether the guard's own timer ended it (``SIGALRM``), because it was frozen when the time was over.
+        """Wait for the guard's death, and return whether its own timer killed it (``SIGALRM``).
 
-        It waits for the guard's death.
+        The timer does so if somebody keeps the guard frozen when the time of the run is over.
 
         :returns: None if the guard is not a child of this process, as in a service.
         """

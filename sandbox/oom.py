@@ -76,7 +76,7 @@ def find(messages: Iterable[str], mount: str, cgroup: str, count: int, pid: int 
         elif found := KILLED.match(message):
             killed.append(int(found[1]))
             lines += 1
-    # The kernel skips lines of the first kind if there are many kills in a short time, but none of the second kind.
+    # If it kills many processes in a short time, the kernel skips "oom-kill:" lines, but no "Killed process" line.
     spared = pid is not None and pid not in killed and lines >= count
     if not chosen:
         return Kills(False, None, "") if spared else None

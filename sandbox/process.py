@@ -219,7 +219,7 @@ class Process:
         self._finish()
 
     def _on_clearing(self, record: Record) -> None:
-        """Keep how the command ended, should the init not come to tell what it used."""
+        """Store how the command ended: the init may be killed before it sends ``exited`` with the usage."""
         status, time = map(int, record.words)
         self._ending.status = status
         self._exited = time / 1e9

@@ -30,8 +30,8 @@ MAX_PERIOD = 1_000_000
 MAX_IOPS = 2**32 - 1
 """``blkio.throttle.*_iops_device`` and ``io.max`` keep 32 bits."""
 NO_QUOTA = "no effect, because there is no quota"
-SOFT_LIMIT = ("a soft limit on cgroup v1: when the machine runs out of memory, the kernel takes it first from cgroups "
-              "above theirs; below it nothing is protected")
+SOFT_LIMIT = ("a soft limit on cgroup v1: when the machine is short of memory, the kernel reclaims first from the "
+              "cgroups that exceed theirs; it protects no memory")
 """Source: ``Documentation/admin-guide/cgroup-v1/memory.rst``, "Soft limits"."""
 SMALLEST_MEMORY = 2 << 20
 """Bytes: the smallest memory limit under which every driver can start a command.

@@ -133,20 +133,16 @@ def _tree(controllers: tuple[str, ...], choices: list[Mount], owns: dict[str, st
     if not _covers(mount.root, path):
         return known._replace(reason=_uncovered(mount, path))
     own = "/" + path[len(mount.root.rstrip("/")):].lstrip("/")
-    known = known._replace(own=own, files=_files(mount, directory, own, version, controllers, root))
+    files = file_names(directory, own, version, controllers, root)
+    if "pids_localevents" in mount.options:
+        # Both files of pids count the refused forks of the cgroup that forked, as on v1 (cgroup-v2.rst).
+        files = tuple([name for name in files if name != "pids.events.local"])
+    known = known._replace(own=own, files=files)
     if mount.read_only:
         return known._replace(reason=f"{mount.point} is mounted read-only; mount it read-write, "
                                    "in a container for example with docker run --privileged")
     place = _place_v1 if version == 1 else _place_v2
     return place(known, directory, cgroup_parent)
-
-
-def _files(mount: Mount, directory: str, own: str, version: int, controllers: tuple[str, ...],
-           root: str) -> tuple[str, ...]:
-    found = file_names(directory, own, version, controllers, root)
-    # With this option both files of pids count the refused forks of the cgroup that forked, as on v1 (cgroup-v2.rst).
-    gone = "pids.events.local" if "pids_localevents" in mount.options else ""
-    return tuple([name for name in found if name != gone])
 
 
 def _covers(mount_root: str, path: str) -> bool:
@@ -166,7 +162,9 @@ def _uncovered(mount: Mount, path: str) -> str:
 
 def _place_v1(tree: Hierarchy, directory: str, cgroup_parent: str | None) -> Hierarchy:
     parent, problem = _wanted(tree, directory, cgroup_parent)
-    problem = problem or _unwritable(tree, directory, parent) or _without_cpus(tree, directory, parent)
+    problem = problem or _unwritable(tree, directory, parent)
+    if not problem and cgroup_parent is not None:  # its own cgroup has CPUs: it has processes
+        problem = _without_cpus(tree, directory, parent)
     if problem:
         return tree._replace(reason=problem)
     return tree._replace(parent=parent, reason=_asked(tree.own, parent), usable=tree.controllers)

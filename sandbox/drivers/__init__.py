@@ -37,15 +37,23 @@ class Driver(Protocol):
         """
 
 
+def check_name(name: str, source: str) -> None:
+    """Refuse a name that no driver has.
+
+    :param source: where the user gave it, such as ``--driver``.
+    :raises SpecError: naming ``source``.
+    """
+    if name not in NAMES:
+        raise SpecError(f"{source}: there is no driver {name!r}", field="driver", hint=f"use auto, {', '.join(NAMES)}")
+
+
 @cache
 def get(name: str) -> Driver:
     """The driver called ``name``; its module is imported on first use.
 
     :raises SpecError: when there is none.
     """
-    if name not in NAMES:
-        raise SpecError(f"{spelled('driver')}: there is no driver {name!r}", field="driver",
-                        hint=f"use auto, {', '.join(NAMES)}")
+    check_name(name, spelled("driver"))
     module = __import__(f"{__name__}.{name}", fromlist=("driver",))  # importlib's own function costs 2 ms to load
     driver: Driver = module.driver
     return driver

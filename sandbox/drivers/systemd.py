@@ -64,7 +64,7 @@ class Told(NamedTuple):
     wish: Wish
     properties: tuple[Property, ...]
     asked: tuple[Property, ...] = ()
-    """The same without what is added for our own processes in the unit."""
+    """The properties for the value that was asked for, without what is added for our own processes in the unit."""
 
 
 class _Compiler:
@@ -117,7 +117,8 @@ class _Compiler:
         for wish in found:
             plain = rounded(wish, version)
             fit = self._with_holders(plain)
-            words, asked = (properties(one, version) if unit.is_managed(wish.tree) else () for one in (fit, plain))
+            words = properties(fit, version) if unit.is_managed(wish.tree) else ()
+            asked = properties(plain, version) if words and fit is not plain else words
             told.append(Told(fit if words else wish, words, asked))
         alone = {TOGETHER.get(one.wish.knob.field) for one in told if not one.properties}
         as_asked = {wish.knob.field: wish for wish in found}

@@ -54,7 +54,7 @@ static struct {
     int64_t stop_timeout, timeout;
     bool stopping, killing;
     bool awaits_start; /* of the workload, from which on its time is counted */
-    bool is_service;   /* systemd has started the guard, so no signal tells it that the launcher has died */
+    bool is_service;   /* systemd is the guard's parent: the launcher's death sends the guard no signal */
     bool deaf; /* the init has closed its end of the socket */
     const char *reason;
     int64_t deadline_at, hard_at, last_at, thaw_at, thaw_pause, tell_at;
@@ -136,9 +136,9 @@ static void tell_init(const char *command)
  */
 static void thaw_soon(void)
 {
-    int64_t time = now();
-
     if (guard.thaw_at == NEVER && plan_has("thaw")) {
+        int64_t time = now();
+
         guard.thaw_pause = 200 * MILLISECOND;
         guard.thaw_at = time + guard.thaw_pause;
         guard.tell_at = time + INIT_MAY_TAKE * MILLISECOND;
@@ -272,8 +272,8 @@ static int64_t next_due(void)
     int64_t end = earliest(earliest(guard.deadline_at, guard.hard_at), guard.last_at);
     int64_t due = earliest(earliest(end, earliest(guard.thaw_at, guard.tell_at)), watches_due());
 
-    /* Without this timer, a guard that is stopped before it has read "started" would never know of the time limit, and that
-     * of a service would not know of its launcher's death. */
+    /* Without this timer, a guard that is stopped before it has read "started" would never know of the time limit, and the
+     * guard of a service would not see its launcher die. */
     if (guard.awaits_start || guard.is_service)
         due = earliest(due, now() + (guard.awaits_start ? 1000 : 5000) * MILLISECOND);
     alarm_at(&awake, due);

@@ -1,6 +1,6 @@
 /*
- * What the guard would pass on from its caller to everything below it, and must not: the caller's oom_score_adj and its
- * real-time policy. Both steps come before the guard clones the init.
+ * The guard replaces its caller's oom_score_adj and real-time policy. It does so before it clones the init, which inherits
+ * both.
  */
 #include <errno.h>
 #include <fcntl.h>

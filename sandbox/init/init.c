@@ -278,7 +278,7 @@ static void outlive_workload(int *status)
 
 /*
  * Kills the processes that the workload has left behind. Returns how many there were, without those that were dead already.
- * The launcher and the guard are told first, because a frozen process does not die of it (cgroup v1).
+ * The launcher and the guard are told first, because on cgroup v1 SIGKILL has no effect on a frozen process.
  */
 static int clear(int status, long long time)
 {

@@ -59,8 +59,8 @@ int default_signals(void)
     return 0;
 }
 
-/* Gives the signal its default action, also if the caller ignored or blocked it. */
-static bool let_in(int number)
+/* Sets the default action of the signal, and unblocks it. */
+static bool restore_signal(int number)
 {
     const uint64_t signal = SIGNAL_BIT(number);
 
@@ -71,11 +71,11 @@ static bool let_in(int number)
 void alarm_at(struct alarm *alarm, int64_t time)
 {
     struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = alarm->number};
-    struct itimerspec when = {.it_value = {.tv_sec = 0}};
+    struct itimerspec when = {{0}, {0}}; /* disarms the timer */
 
     if (time == alarm->at || (time == INT64_MAX && !alarm->made))
         return;
-    if (!alarm->made && (!let_in(alarm->number) ||
+    if (!alarm->made && (!restore_signal(alarm->number) ||
                          syscall(SYS_timer_create, (long)CLOCK_MONOTONIC, &event, &alarm->timer) != 0))
         return; /* without a timer, only a guard that somebody stops is late */
     alarm->made = true;

@@ -46,7 +46,8 @@ struct alarm {
     int64_t at;
 };
 
-/* Sets the alarm to a time of CLOCK_MONOTONIC, INT64_MAX for never. The signal gets its default action. */
+/* Sets the alarm to a time of CLOCK_MONOTONIC, INT64_MAX for never. The signal is unblocked and has its default
+ * action. */
 void alarm_at(struct alarm *alarm, int64_t time);
 
 #define NO_SIGNALS UINT64_C(0)

@@ -30,7 +30,8 @@ def cgroup_tree(controller: str) -> Path:
 
 @pytest.fixture
 def freeze() -> Iterator[Freeze]:
-    """Moves processes into a cgroup below a frozen one, and returns the frozen one. It is thawed at the end."""
+    """Moves processes into a cgroup below a frozen one, and returns the frozen one, which may be left thawed. It is
+    thawed at the end."""
     made: list[Path] = []
 
     def thaw(cgroup: Path) -> None:
@@ -39,12 +40,14 @@ def freeze() -> Iterator[Freeze]:
             if (cgroup / file).exists():
                 (cgroup / file).write_text(value)
 
-    def freeze(controller: str, *pids: int) -> Path:
+    def freeze(controller: str, *pids: int, frozen: bool = True) -> Path:
         cgroup = cgroup_tree(controller) / names("frozen")
         (cgroup / "below").mkdir(parents=True)
         made.append(cgroup)
         for pid in pids:
             (cgroup / "below/cgroup.procs").write_text(str(pid))
+        if not frozen:
+            return cgroup
         if controller:
             (cgroup / "freezer.state").write_text("FROZEN")
             assert eventually(lambda: (cgroup / "below/freezer.state").read_text() == "FROZEN\n")
@@ -59,6 +62,18 @@ def freeze() -> Iterator[Freeze]:
         for directory in (cgroup / "below", cgroup):
             assert eventually(lambda directory=directory: not (directory / "cgroup.procs").read_text())
             directory.rmdir()
+
+
+def within(freezer: Path) -> tuple[str, ...]:
+    """Words that move into the cgroup below ``freezer`` and then exec the rest."""
+    return ("sh", "-c", f"echo $$ > {freezer}/below/cgroup.procs; exec \"$@\"", "sh")
+
+
+def freeze_without(freezer: Path, *pids: int) -> None:
+    """Freeze what is in ``freezer``, without these processes, which are moved to the root of the tree."""
+    for pid in pids:
+        (cgroup_tree("freezer") / "cgroup.procs").write_text(str(pid))
+    (freezer / "freezer.state").write_text("FROZEN")
 
 
 def processes(running: Running) -> dict[str, int]:
@@ -124,15 +139,10 @@ def test_what_the_command_leaves_is_frozen(sandbox: Program, freeze: Freeze, pid
 @pytest.mark.parametrize("pid", ["private", pytest.param("host", marks=pytest.mark.long)])
 def test_what_cannot_be_thawed_is_named(sandbox: Program, freeze: Freeze, pid: str) -> None:
     """The freezer cgroup that the run came from is frozen, with the command in it; runner and guard have left it."""
-    freezer = freeze("freezer")
-    (freezer / "freezer.state").write_text("THAWED")
-    enter = ("sh", "-c", f"echo $$ > {freezer}/below/cgroup.procs; exec \"$@\"", "sh")
-    with Program.start(Program(sandbox.driver, sandbox.directory, sandbox.check), "--pid", pid, *SOON, *TREE,
-                       wrap=enter) as running:
+    freezer = freeze("freezer", frozen=False)
+    with sandbox.start("--pid", pid, *SOON, *TREE, wrap=within(freezer)) as running:
         found = processes(running)
-        for one in (running.pid, found["guard"], found["init"]):
-            (cgroup_tree("freezer") / "cgroup.procs").write_text(str(one))
-        (freezer / "freezer.state").write_text("FROZEN")
+        freeze_without(freezer, running.pid, found["guard"], found["init"])
         assert running.process.stderr
         assert running.process.wait(60) == 124
         # The command has the pipe, too: it has no end yet.
@@ -150,17 +160,12 @@ def test_what_cannot_be_thawed_is_named(sandbox: Program, freeze: Freeze, pid: s
 @pytest.mark.once
 @pytest.mark.requires("root", "cgroup1")
 def test_what_the_command_leaves_cannot_be_thawed(sandbox: Program, freeze: Freeze) -> None:
-    """A run without a time limit ends, too."""
-    freezer = freeze("freezer")
-    (freezer / "freezer.state").write_text("THAWED")
-    enter = ("sh", "-c", f"echo $$ > {freezer}/below/cgroup.procs; exec \"$@\"", "sh")
+    """A run without a time limit ends although a process that its command has left stays frozen."""
+    freezer = freeze("freezer", frozen=False)
     with sandbox.start("--", "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo up; read line; exit 3",
-                       wrap=enter) as running:
+                       wrap=within(freezer)) as running:
         found = processes(running)
-        for name in ("guard", "init", "command"):
-            (cgroup_tree("freezer") / "cgroup.procs").write_text(str(found[name]))
-        (cgroup_tree("freezer") / "cgroup.procs").write_text(str(running.pid))
-        (freezer / "freezer.state").write_text("FROZEN")
+        freeze_without(freezer, running.pid, *(found[name] for name in ("guard", "init", "command")))
         assert running.finish(b"\n").code == 3
     assert alive(found["child"])
     (freezer / "freezer.state").write_text("THAWED")
@@ -183,12 +188,10 @@ def test_frozen_when_the_init_is_killed(sandbox: Program, freeze: Freeze) -> Non
 def test_frozen_where_a_part_of_the_tree_is_mounted(sandbox: Program, freeze: Freeze) -> None:
     """Docker mounts a container's own freezer cgroup, and /proc/PID/cgroup counts from the root of the tree."""
     mount = cgroup_tree("freezer")
-    freezer = freeze("freezer")
-    (freezer / "freezer.state").write_text("THAWED")
+    freezer = freeze("freezer", frozen=False)
     enter = ("unshare", "-m", "sh", "-c", f"echo $$ > {freezer}/cgroup.procs; mount --bind {freezer} /mnt; "
              f"umount -l {mount}; mount --move /mnt {mount}; exec \"$@\"", "sh")
-    with Program.start(Program(sandbox.driver, sandbox.directory, sandbox.check), *SOON, *TREE,
-                       wrap=enter) as running:
+    with sandbox.start(*SOON, *TREE, wrap=enter) as running:
         found = processes(running)
         for name in ("command", "child"):
             (freezer / "below/cgroup.procs").write_text(str(found[name]))

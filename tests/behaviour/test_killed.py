@@ -43,7 +43,7 @@ def test_runner_is_killed_at_any_moment(sandbox: Program) -> None:
 @pytest.mark.requires("strace", "root")
 @pytest.mark.parametrize("call", [6, 7, 8, 9])
 def test_runner_is_killed_while_systemd_starts_the_unit(sandbox: Program, call: int) -> None:
-    """The request is on its way, and the processes that the unit is made around are dead when systemd has it."""
+    """systemd gets the request when the processes for the unit are dead. It must not keep an empty unit."""
     with sandbox.start(*TREE, wrap=("strace", "-o", os.devnull, "-e", "trace=recvfrom", "-e",
                                     f"inject=recvfrom:signal=KILL:when={call}"), report=False) as running:
         running.process.wait()
@@ -74,7 +74,7 @@ def test_guard_is_killed(sandbox: Program) -> None:
 
 @pytest.mark.once
 def test_guard_is_killed_and_the_launcher_looks_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By then the time limit is over, which is not what ended the command."""
+    """The launcher reads the guard's death after the time limit. The time limit did not end the command."""
     monkeypatch.setattr("sandbox.process.GUARD_MAY_TAKE", -60.0)
     before = children(os.getpid())
     with Sandbox(make_spec(["sleep", "1000"], timeout=50)) as box:

@@ -82,8 +82,7 @@ def test_an_ancestor_that_refuses_forks_or_time_is_named(sandbox: Program, outer
 def test_cgroup_parent(sandbox: Program, outer: dict[str, Path]) -> None:
     """``--cgroup-parent`` counts from the root of each tree, whatever cgroup we are in."""
     parent = names("parent")
-    roots = [Path(mount) for mount in sorted({str(own_cgroup(name)).removesuffix(_own(name)) for name in outer})]
-    made = [root / parent for root in roots]
+    made = [root / parent for root in sorted({_root(name) for name in outer})]
     for path in made:
         path.mkdir()
     try:
@@ -99,9 +98,8 @@ def test_cgroup_parent(sandbox: Program, outer: dict[str, Path]) -> None:
 
 @pytest.mark.only("cgroupfs")
 def test_cgroup_parent_holds_in_every_tree(sandbox: Program) -> None:
-    """Also for a limit of the parent that the run has none of."""
-    parent = own_cgroup("cpu").parents[_own("cpu").rstrip("/").count("/")] if _own("cpu") != "/" else own_cgroup("cpu")
-    made = parent / names("parent")
+    """A CPU quota of the parent binds a run that asks for no CPU limit."""
+    made = _root("cpu") / names("parent")
     made.mkdir()
     try:
         (made / "cpu.cfs_quota_us").write_text("20000")
@@ -110,6 +108,11 @@ def test_cgroup_parent_holds_in_every_tree(sandbox: Program) -> None:
         assert f"; the CPU quota of {made} ran out in " in done.report["why"]
     finally:
         made.rmdir()
+
+
+def _root(controller: str) -> Path:
+    """The mount point of the controller's tree."""
+    return Path(str(own_cgroup(controller)).removesuffix(_own(controller)))
 
 
 def _own(controller: str) -> str:

@@ -174,7 +174,7 @@ PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 0x4206, 0x4207, 0x40000000  # <linux/ptra
 @pytest.mark.requires("cc")
 @pytest.mark.parametrize("program", ["impatient"], indirect=True)
 def test_an_init_that_does_not_answer_is_killed_from_outside(start: Start) -> None:
-    """A debugger holds it, so it does not go on by SIGCONT."""
+    """A debugger has stopped it: SIGCONT does not continue a traced process."""
     one = start(plan(SLEEP))
     one.go()
     one.until("started")
@@ -183,7 +183,7 @@ def test_an_init_that_does_not_answer_is_killed_from_outside(start: Start) -> No
     os.waitpid(one.init, WALL)
     begin = time.monotonic()
     one.send("kill")
-    os.waitpid(one.init, WALL)  # its death is the debugger's to see first
+    os.waitpid(one.init, WALL)  # the kernel reports the death to the debugger first, then to the parent
     assert one.finish() == 0
     assert time.monotonic() - begin >= 0.1
     assert one.kinds() == ["ready", "started", "killing", "done"]

@@ -50,11 +50,11 @@ def test_a_log_that_says_nothing_of_it() -> None:
 
 
 def test_lines_that_the_kernel_skips() -> None:
-    """It names each killed process, but not the cgroup of each when there are many in a short time."""
+    """The kernel logs each process that it kills, but not always the cgroup, if it kills many in a short time."""
     assert find([killed(7), killed(9)], MOUNT, "/box", 2, 8) == Kills(False, None, "")
     assert find([chosen("/box", "/box", 7), killed(7), killed(9)], MOUNT, "/box", 2, 8) == Kills(
         False, "/sys/fs/cgroup/box", MEMCG)
-    # The pid may have been that of an earlier process.
+    # The line about pid 8 may be about an earlier process with that pid.
     assert find([killed(7), killed(8)], MOUNT, "/box", 2, 8) is None
 
 
