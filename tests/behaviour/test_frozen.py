@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.machine import alive, cgroup_mounts, children, eventually
+from support.machine import SLOWER, alive, cgroup_mounts, children, eventually
 from support.sandbox_run import Program, Running, names
 from support.warm_program import warm
 
@@ -18,7 +18,8 @@ pytestmark = pytest.mark.matter("remains")
 sandbox = warm
 
 TREE = ("--", "sh", "-c", "trap '' TERM; sleep 1000 & echo up; wait; wait; sleep 1000")
-SOON = ("--timeout", "0.5", "--stop-timeout", "0.1")
+SOON = ("--timeout", f"{0.5 * SLOWER:g}", "--stop-timeout", "0.1")
+"""A time limit that is not over before the test has frozen or stopped a process."""
 Freeze = Callable[..., Path]
 
 
