@@ -68,9 +68,10 @@ class Container:
         lab.save()
         os.makedirs(f"{lab.directory}/inside", exist_ok=True)
         reading, writing = os.pipe()
+        keeper = os.getpid()
         child = os.fork()
         if child == 0:
-            _become(lab, writing)
+            _become(lab, writing, keeper)
         os.close(writing)
         with open(reading, errors="replace") as problems:
             problem = problems.read()
@@ -89,21 +90,23 @@ class Container:
         return channel
 
 
-def _become(lab: Lab, problems: int) -> None:
+def _become(lab: Lab, problems: int, keeper: int) -> None:
     """In the keeper's child: make the namespaces; their first process becomes systemd. Does not return.
 
     What goes wrong is written to ``problems``, which systemd's exec closes.
     """
     try:
-        die_with_parent()
+        die_with_parent(keeper)
         back = way_back()
         enter(lab.cgroups)
         kernel.unshare(NAMESPACES)
         reading, writing = os.pipe()
         init = os.fork()
         if init == 0:
-            die_with_parent()
-            os.read(reading, 1)
+            os.close(writing)
+            die_with_parent(0)  # what it sees of a parent outside its namespace, alive or not; the pipe tells which
+            if not os.read(reading, 1):
+                os._exit(1)
             _exec_systemd(lab)
         if back is not None:  # on v2, a cgroup with a process in it could not pass its controllers on
             os.write(back, b"0")

@@ -310,8 +310,10 @@ def _tool(*argv: str, mounts: bool = False) -> None:
     if os.geteuid() == 0:  # other users' builds enter a user namespace, which may not look into the cache
         environment["TMPDIR"] = cache_directory()
     private = ("unshare", "--mount", "--") if mounts and os.geteuid() == 0 else ()
+    builder = os.getpid()
     done = subprocess.run([*private, *argv], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, errors="replace", env=environment, preexec_fn=die_with_parent, check=False)
+                          text=True, errors="replace", env=environment, preexec_fn=lambda: die_with_parent(builder),
+                          check=False)
     if done.returncode:
         words = [line for line in done.stdout.splitlines() if line.strip()]
         raise SandboxError(f"{argv[0]} failed with {done.returncode}: {' / '.join(words[-3:])}")

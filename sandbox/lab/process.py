@@ -15,9 +15,15 @@ PR_SET_PDEATHSIG = 1
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill us when the process that forked us ends, however it ends (prctl(2))."""
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill us when the process that forked us ends, however it ends (prctl(2)).
+
+    :param parent: its process id as we see it, 0 from a PID namespace of our own. The kernel sends nothing for a
+        parent that has ended by now, so we end ourselves.
+    """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def start(argv: list[str], *, log: str, pass_fds: tuple[int, ...] = (), environment: Mapping[str, str] | None = None
@@ -26,9 +32,11 @@ def start(argv: list[str], *, log: str, pass_fds: tuple[int, ...] = (), environm
 
     :returns: its process id.
     """
+    parent = os.getpid()
     with open(log, "wb") as file:
         return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, pass_fds=pass_fds,
-                                env={**os.environ, **(environment or {})}, preexec_fn=die_with_parent).pid
+                                env={**os.environ, **(environment or {})},
+                                preexec_fn=lambda: die_with_parent(parent)).pid
 
 
 def with_loader(tree: str, program: str, *words: str) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.errors import SpecError
-from sandbox.lab import control, image, recipe, remains
+from sandbox.lab import control, image, process, recipe, remains
 from sandbox.lab.inside import place
 from sandbox.lab.inside.frames import LARGEST, MAGIC, Frames, frame
 from sandbox.lab.record import Lab, check_name
@@ -106,3 +107,20 @@ def test_which_of_two_labs_is_to_be_said(monkeypatch: pytest.MonkeyPatch) -> Non
         control.up()
     monkeypatch.setattr(control, "running", lambda: labs[:1])
     assert control._wanted("", "", "") is labs[0]
+
+
+def test_a_process_that_outlives_its_parent_before_it_could_ask_ends() -> None:
+    """The parent's end is a signal only for those who asked in time (prctl(2))."""
+    lives, writing = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        parent = os.getpid()
+        if os.fork() == 0:
+            while os.getppid() == parent:
+                os.sched_yield()
+            process.die_with_parent(parent)
+            os.write(writing, b"alive")
+        os._exit(0)
+    os.close(writing)
+    os.waitpid(parent, 0)
+    assert os.read(lives, 5) == b""
