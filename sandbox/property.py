@@ -101,6 +101,10 @@ def text(name: str, signature: str, value: object) -> str:
     return f"{_in_file(name)}={shown}"
 
 
+IN_FILE = {"CPUQuotaPerSecUSec": "CPUQuota", "DelegateControllers": "Delegate"}
+"""Names in unit files, by names on D-Bus, where no rule makes one of the other."""
+
+
 def _flat(word: object) -> str:
     return " ".join(map(_flat, word)) if isinstance(word, tuple) else _quoted(str(word))
 
@@ -110,7 +114,7 @@ def _on_bus(name: str) -> str:
 
 
 def _in_file(name: str) -> str:
-    return "CPUQuota" if name == "CPUQuotaPerSecUSec" else re.sub(r"USec$", "Sec", name)
+    return IN_FILE[name] if name in IN_FILE else re.sub(r"USec$", "Sec", name)
 
 
 def _kind(name: str, signature: str) -> Kind | None:

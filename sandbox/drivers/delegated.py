@@ -48,9 +48,10 @@ class DelegatedDriver:
                   [*unmet, *unit.untyped(spec, host), *(unit.without_effect(wish, host) for wish in alone)])
         tell = (step for wish, words in told for step in unit.tell(words, wish.realises))
         shared = [(wish, wish.tree.mount + cgroup) for wish, words in told if words]
-        return plan_below(self.name, spec, inside, name=name, unit=scope, events=unit.events(inside, cgroup),
+        plan = plan_below(self.name, spec, inside, name=name, unit=scope, events=unit.events(inside, cgroup),
                           after=(unit.stop(scope, host),), wanted=wanted, shared=shared,
                           before=_delegate(scope, cgroup, spec, inside, name, _holders(host), tell))
+        return plan._replace(notes=(*unit.oom_notes("scope", host), *plan.notes))
 
 
 driver = DelegatedDriver()
@@ -119,7 +120,7 @@ def _delegate(scope: str, cgroup: str, spec: Spec, host: Host, name: str, holder
     if "init" in holders:
         yield unit.tell_init()
     yield from unit.tell(unit.common(spec, host, name, delegate=True, accounted=unit.delegated_controllers(host)))
-    yield from unit.tell(unit.oom_policy("scope", host))
+    yield from unit.tell(unit.oom_policy("scope", host, delegate=True))
     yield from tell
     yield from unit.tell(host.manager.properties, "property")
     yield unit.start(scope, host, *holders)

@@ -267,7 +267,7 @@ class _Compiler:
     def _tell(self) -> Iterator[Step]:
         delegate = any(unit.is_managed(leaf.tree) for leaf in self.leaves.values())
         yield from unit.tell(unit.common(self.spec, self.host, self.name, delegate=delegate, accounted=self.counted))
-        yield from unit.tell(unit.oom_policy(self.kind, self.host))
+        yield from unit.tell(unit.oom_policy(self.kind, self.host, delegate=delegate))
         for told in self.limits:
             yield from unit.tell(told.properties, told.wish.realises)
         if self.policy and self.policy.rules:
@@ -282,6 +282,7 @@ class _Compiler:
             together = f"; {_names(beside)} must be set in the same cgroup" if beside else ""
             yield (f"file-only, systemd has no property for it: {files}; it is in a cgroup of ours, where systemd does "
                    f"not reset it{together}")
+        yield from unit.oom_notes(self.kind, self.host)
         yield from process.notes(self.spec, self.host)
         yield from self.policy.notes if self.policy else ()
 

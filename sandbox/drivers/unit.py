@@ -140,10 +140,23 @@ def delegated_controllers(host: Host) -> frozenset[str]:
     return ALWAYS_COUNTED if host.cgroup_mode == "v2" else frozenset(ACCOUNTING)
 
 
-def oom_policy(kind: str, host: Host) -> Iterator[Property]:
-    """The kernel kills as it does without systemd: the default would stop the whole unit after the first kill."""
+def oom_policy(kind: str, host: Host, *, delegate: bool) -> Iterator[Property]:
+    """The kernel kills as it does without systemd: the default would stop the whole unit after the first kill.
+
+    Scopes have OOMPolicy= since systemd 253. The later releases of 252 have it too, but the number 252 does not tell;
+    a delegated scope goes on there by itself, and it need not be given any controller for that.
+    """
     if kind == "service" or host.manager.version >= 253:
         yield text("OOMPolicy", "continue")
+    elif host.cgroup_mode == "v2" and not delegate:  # on v1 the kernel does not tell systemd of a kill
+        yield Property("DelegateControllers", "as", ())
+
+
+def oom_notes(kind: str, host: Host) -> Iterator[str]:
+    """Yield a note if a scope here ends with the first process that the kernel kills for memory."""
+    if kind == "scope" and host.cgroup_mode == "v2" and host.manager.version < 252:
+        yield (f"systemd {host.manager.version} stops the whole scope once the kernel has killed a process in it for "
+               f"memory: with {spelled('driver', 'systemd')} {spelled('unit_type', 'service')} the others go on")
 
 
 def tell(found: Iterable[Property], realises: str = "") -> Iterator[Step]:

@@ -44,4 +44,4 @@ def settle(told: Sequence[str], begins: Mapping[str, object], *, user: bool, oom
 
 
 def _word(value: object) -> str:
-    return str(int(value)) if isinstance(value, bool) else str(value)
+    return str(int(value)) if isinstance(value, bool) else "" if value == () else str(value)

@@ -74,7 +74,7 @@ def isolation(plan: Plan, spec: Spec) -> Isolation:
 def property_text(step: Step) -> str:
     """``MemoryMax = 67108864 (t)``: name, value and D-Bus type."""
     name, signature, *words = map(str, step.args)
-    return f"{name} = {' '.join(words)} ({signature})"
+    return f"{name} = {' '.join(words) or 'none'} ({signature})"
 
 
 def name_and_value(text: str) -> tuple[str, str]:

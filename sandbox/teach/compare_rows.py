@@ -149,7 +149,7 @@ REASONS = {
     "a failed unit is forgotten, and its name is free again": ("CollectMode",),
     "how long a stop waits before it kills": ("TimeoutStopUSec",),
     "cgroups of ours may be made below it": ("Delegate",),
-    "the unit goes on after the kernel killed a process for memory": ("OOMPolicy",),
+    "the unit goes on after the kernel killed a process for memory": ("OOMPolicy", "DelegateControllers"),
     "what is to be counted": ("CPUAccounting", "MemoryAccounting", "TasksAccounting", "IOAccounting"),
 }
 """Purpose -> the properties that our units get for it. Others are for people to read, or a user asked for them."""

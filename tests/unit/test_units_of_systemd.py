@@ -18,6 +18,7 @@ from sandbox.options import make_spec
 from sandbox.spec import Spec
 from sandbox.steps import Plan
 from sandbox.wishes import Wish, wishes
+from support.saved_hosts import HOSTS, SPECS, by
 
 CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
 MANAGER = Manager(version=257, controllers=CONTROLLERS, problem="", remedy="")
@@ -125,3 +126,26 @@ def test_a_property_that_repeats_a_limit_of_a_service() -> None:
 def test_a_saved_host_keeps_its_manager() -> None:
     saved = HOST._replace(manager=MANAGER._replace(properties=(Property("CPUWeight", "t", ("5",)),)))
     assert from_json(to_json(saved)) == saved
+
+
+@pytest.mark.parametrize(("way", "version", "told"), [
+    ("scope", 253, ("OOMPolicy", "s", "continue")), ("scope", 252, ("DelegateControllers", "as")),
+    ("service", 252, ("OOMPolicy", "s", "continue")), ("delegated", 252, ("Delegate", "b", "1"))])
+def test_the_kernels_kill_of_one_process_does_not_stop_the_unit(way: str, version: int, told: tuple[str, ...]) -> None:
+    host = HOSTS["debian12-v2"]
+    host = host._replace(manager=host.manager._replace(version=version))
+    plan, _ = compile_plan(by(way, SPECS["plain"]) if way != "scope" else replace(SPECS["plain"], driver="systemd"),
+                           host, name="example")
+    args = [step.args for step in plan.steps if step.op == "property"]
+    assert told in args
+    assert sum(words[0] in ("OOMPolicy", "Delegate", "DelegateControllers") for words in args) == 1
+    assert not [note for note in plan.notes if "stops the whole scope" in note]
+
+
+@pytest.mark.parametrize("driver", ["systemd", "delegated"])
+def test_a_scope_of_an_old_systemd_ends_with_the_first_kill(driver: str) -> None:
+    host = HOSTS["debian12-v2"]
+    host = host._replace(manager=host.manager._replace(version=249))
+    plan, _ = compile_plan(replace(SPECS["plain"], driver=driver), host, name="example")
+    assert "systemd 249 stops the whole scope" in "".join(plan.notes)
+    assert 'unit_type="service"' in "".join(plan.notes)
