@@ -118,7 +118,7 @@ ROWS = (
         (Edit(INIT, "workload.pid = clone_process(CLONE_VFORK, cgroup, &workload.pidfd);",
               "workload.pid = 0 * cgroup;"),
          Edit(GUARD, "    tell_init(command);\n    guard.hard_at",
-              "    pidfd_signal(guard.init, guard.stop_signal);\n    guard.hard_at")),
+              "    pidfd_signal(run.init, guard.stop_signal);\n    guard.hard_at")),
         ("test_escape_limits.py::test_r07_a_command_that_would_be_pid_1_obeys",), only="none"),
     Row("R06", "the init's wait for children that are not its own",
         (Edit(INIT, "waitpid(-1, status, WNOHANG | __WALL)", "waitpid(workload.pid, status, WNOHANG | __WALL)"),),
