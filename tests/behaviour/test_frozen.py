@@ -78,13 +78,15 @@ def freeze_without(freezer: Path, *pids: int) -> None:
 
 
 def processes(running: Running) -> dict[str, int]:
-    """The processes of :data:`TREE`. The init waits by now, so that the time of the run is counted."""
+    """The processes of :data:`TREE`. The init waits by now, so that the time of the run is counted, and the child has
+    become sleep: frozen before, it would keep the shell's streams open."""
     running.read_line()
     found = {"guard": running.guard()}
     for name, parent in (("init", "guard"), ("command", "init"), ("child", "command")):
         assert eventually(lambda parent=parent: len(children(found[parent])) == 1)
         found[name], = children(found[parent])
     assert eventually(lambda: Path(f"/proc/{found['init']}/stat").read_text().rpartition(")")[2].split()[0] == "S")
+    assert eventually(lambda: Path(f"/proc/{found['child']}/comm").read_text() == "sleep\n")
     return found
 
 
