@@ -38,7 +38,7 @@ LIMITS = ("-m", "512m", "--cpus", "1", "--pids-limit", "64")
 BWRAP = "bwrap --unshare-all --ro-bind / / --proc /proc --dev /dev"
 BARE = "python3 -S -I -c pass"
 SCRIPT = "python3 -c pass"
-"""The interpreter of a script that does nothing. It loads ``site``, or the script would not find the library."""
+"""A script that does nothing. Its interpreter loads ``site``, which a script needs to find the library."""
 PROGRAM = "sandbox run, 3 limits"
 FIRST = "python3 -c 'import sandbox; sandbox.run(...)', 3 limits"
 FIRST_RUN = "import sandbox; sandbox.run(['/bin/true'], driver='cgroupfs', memory='512M', cpus=1, pids_limit=64)"

@@ -102,7 +102,7 @@ def text(name: str, signature: str, value: object) -> str:
 
 
 IN_FILE = {"CPUQuotaPerSecUSec": "CPUQuota", "DelegateControllers": "Delegate"}
-"""Names in unit files, by names on D-Bus, where no rule makes one of the other."""
+"""Name of a property on D-Bus -> its name in a unit file, where they differ by more than ``USec`` and ``Sec``."""
 
 
 def _flat(word: object) -> str:

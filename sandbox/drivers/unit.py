@@ -141,10 +141,13 @@ def delegated_controllers(host: Host) -> frozenset[str]:
 
 
 def oom_policy(kind: str, host: Host, *, delegate: bool) -> Iterator[Property]:
-    """The kernel kills as it does without systemd: the default would stop the whole unit after the first kill.
+    """The property that keeps the unit running after the kernel has killed one of its processes for memory.
 
-    Scopes have OOMPolicy= since systemd 253. The later releases of 252 have it too, but the number 252 does not tell;
-    a delegated scope goes on there by itself, and it need not be given any controller for that.
+    By default systemd then stops the whole unit. Scopes have ``OOMPolicy=`` since systemd 253. Some releases of 252
+    have it too, and in these a delegated scope keeps running; the other releases accept the delegation, without effect.
+    No controller is delegated.
+
+    :param delegate: the unit is delegated anyway.
     """
     if kind == "service" or host.manager.version >= 253:
         yield text("OOMPolicy", "continue")
@@ -153,10 +156,11 @@ def oom_policy(kind: str, host: Host, *, delegate: bool) -> Iterator[Property]:
 
 
 def oom_notes(kind: str, host: Host) -> Iterator[str]:
-    """Yield a note if a scope here ends with the first process that the kernel kills for memory."""
+    """Yield a note if systemd stops a scope after the kernel has killed one of its processes for memory."""
     if kind == "scope" and host.cgroup_mode == "v2" and host.manager.version < 252:
+        service = f"{spelled('driver', 'systemd')} {spelled('unit_type', 'service')}"
         yield (f"systemd {host.manager.version} stops the whole scope once the kernel has killed a process in it for "
-               f"memory: with {spelled('driver', 'systemd')} {spelled('unit_type', 'service')} the others go on")
+               f"memory: with {service} the other processes go on")
 
 
 def tell(found: Iterable[Property], realises: str = "") -> Iterator[Step]:

@@ -104,8 +104,8 @@ def _become(lab: Lab, problems: int, keeper: int) -> None:
         init = os.fork()
         if init == 0:
             os.close(writing)
-            die_with_parent(0)  # what it sees of a parent outside its namespace, alive or not; the pipe tells which
-            if not os.read(reading, 1):
+            die_with_parent(0)  # getppid(2) is 0 for a parent outside the PID namespace, also when it has ended
+            if not os.read(reading, 1):  # the parent has ended before it wrote its byte
                 os._exit(1)
             _exec_systemd(lab)
         if back is not None:  # on v2, a cgroup with a process in it could not pass its controllers on

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Callable
 
 from ..errors import SandboxError, Unsupported
-from ..stdlib import dataclass, suppress
+from ..stdlib import dataclass, partial, suppress
 from .process import die_with_parent, with_loader
 from .recipe import DISABLED, DISABLED_LABELS, IMAGES, MASKED, TOOLS, TREE, USER, Recipe
 from .record import cache_directory, exclusive
@@ -310,10 +310,9 @@ def _tool(*argv: str, mounts: bool = False) -> None:
     if os.geteuid() == 0:  # other users' builds enter a user namespace, which may not look into the cache
         environment["TMPDIR"] = cache_directory()
     private = ("unshare", "--mount", "--") if mounts and os.geteuid() == 0 else ()
-    builder = os.getpid()
     done = subprocess.run([*private, *argv], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, errors="replace", env=environment, preexec_fn=lambda: die_with_parent(builder),
-                          check=False)
+                          text=True, errors="replace", env=environment, check=False,
+                          preexec_fn=partial(die_with_parent, os.getpid()))
     if done.returncode:
         words = [line for line in done.stdout.splitlines() if line.strip()]
         raise SandboxError(f"{argv[0]} failed with {done.returncode}: {' / '.join(words[-3:])}")

@@ -6,7 +6,7 @@ import ctypes
 import os
 import subprocess
 
-from ..stdlib import TYPE_CHECKING, signal
+from ..stdlib import TYPE_CHECKING, partial, signal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +18,9 @@ LIBRARIES = "usr/lib/x86_64-linux-gnu"
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill us when the process that forked us ends, however it ends (prctl(2)).
 
-    :param parent: its process id as we see it, 0 from a PID namespace of our own. The kernel sends nothing for a
-        parent that has ended by now, so we end ourselves.
+    For a parent that has ended before the call the kernel sends no signal: then this process exits.
+
+    :param parent: what getppid(2) returns in this process as long as the parent lives.
     """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
@@ -32,11 +33,10 @@ def start(argv: list[str], *, log: str, pass_fds: tuple[int, ...] = (), environm
 
     :returns: its process id.
     """
-    parent = os.getpid()
     with open(log, "wb") as file:
         return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, pass_fds=pass_fds,
                                 env={**os.environ, **(environment or {})},
-                                preexec_fn=lambda: die_with_parent(parent)).pid
+                                preexec_fn=partial(die_with_parent, os.getpid())).pid
 
 
 def with_loader(tree: str, program: str, *words: str) -> list[str]:

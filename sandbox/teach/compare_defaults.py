@@ -44,4 +44,6 @@ def settle(told: Sequence[str], begins: Mapping[str, object], *, user: bool, oom
 
 
 def _word(value: object) -> str:
-    return str(int(value)) if isinstance(value, bool) else "" if value == () else str(value)
+    if value == ():  # an empty array
+        return ""
+    return str(int(value)) if isinstance(value, bool) else str(value)

@@ -78,8 +78,11 @@ def freeze_without(freezer: Path, *pids: int) -> None:
 
 
 def processes(running: Running) -> dict[str, int]:
-    """The processes of :data:`TREE`. The init waits by now, so that the time of the run is counted, and the child has
-    become sleep: frozen before, it would keep the shell's streams open."""
+    """Return the processes of :data:`TREE`, by name.
+
+    By then the init sleeps, so that the time of the run is counted, and the child has executed ``sleep``: a child that
+    is frozen before that would keep the shell's streams open.
+    """
     running.read_line()
     found = {"guard": running.guard()}
     for name, parent in (("init", "guard"), ("command", "init"), ("child", "command")):

@@ -133,7 +133,7 @@ def ours(machine: Lab) -> dict[str, dict[str, str]]:
 
 
 def _ours(lab: Lab, wishes: dict[str, object]) -> dict[str, str]:
-    flags = ["--cgroup-parent=/"]  # below another that has memory.low 0, a memory.low is refused
+    flags = ["--cgroup-parent=/"]  # in a cgroup below one whose memory.low is 0, it is refused
     for name, value in wishes.items():
         flag = "--" + name.replace("_", "-")
         values = value if isinstance(value, list) else [value]

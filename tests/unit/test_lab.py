@@ -110,7 +110,7 @@ def test_which_of_two_labs_is_to_be_said(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_process_that_outlives_its_parent_before_it_could_ask_ends() -> None:
-    """The parent's end is a signal only for those who asked in time (prctl(2))."""
+    """The kernel sends the signal of PR_SET_PDEATHSIG only if the parent ends after the call (prctl(2))."""
     lives, writing = os.pipe()
     parent = os.fork()
     if parent == 0:

@@ -18,7 +18,7 @@ from sandbox.options import make_spec
 from sandbox.spec import Spec
 from sandbox.steps import Plan
 from sandbox.wishes import Wish, wishes
-from support.saved_hosts import HOSTS, SPECS, by
+from support.saved_hosts import HOSTS, SPECS
 
 CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
 MANAGER = Manager(version=257, controllers=CONTROLLERS, problem="", remedy="")
@@ -128,14 +128,14 @@ def test_a_saved_host_keeps_its_manager() -> None:
     assert from_json(to_json(saved)) == saved
 
 
-@pytest.mark.parametrize(("way", "version", "told"), [
-    ("scope", 253, ("OOMPolicy", "s", "continue")), ("scope", 252, ("DelegateControllers", "as")),
-    ("service", 252, ("OOMPolicy", "s", "continue")), ("delegated", 252, ("Delegate", "b", "1"))])
-def test_the_kernels_kill_of_one_process_does_not_stop_the_unit(way: str, version: int, told: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("driver", "unit_type", "version", "told"), [
+    ("systemd", "scope", 253, ("OOMPolicy", "s", "continue")), ("systemd", "scope", 252, ("DelegateControllers", "as")),
+    ("systemd", "service", 252, ("OOMPolicy", "s", "continue")), ("delegated", "scope", 252, ("Delegate", "b", "1"))])
+def test_the_kernels_kill_of_one_process_does_not_stop_the_unit(driver: str, unit_type: str, version: int,
+                                                                told: tuple[str, ...]) -> None:
     host = HOSTS["debian12-v2"]
     host = host._replace(manager=host.manager._replace(version=version))
-    plan, _ = compile_plan(by(way, SPECS["plain"]) if way != "scope" else replace(SPECS["plain"], driver="systemd"),
-                           host, name="example")
+    plan, _ = compile_plan(replace(SPECS["plain"], driver=driver, unit_type=unit_type), host, name="example")
     args = [step.args for step in plan.steps if step.op == "property"]
     assert told in args
     assert sum(words[0] in ("OOMPolicy", "Delegate", "DelegateControllers") for words in args) == 1
