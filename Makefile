@@ -20,7 +20,7 @@ LINK = site=$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib
 help:
 	@echo 'make demo    a real workload under memory, CPU and task limits, with its report'
 	@echo 'make test    every test, each where its behaviour can differ; those that make cgroups here need root'
-	@echo 'make test-all        every test everywhere, other tools, and each protection taken away: hours without KVM'
+	@echo 'make test-all        every test everywhere, other tools, and each protection taken away: an hour without KVM'
 	@echo 'make test-host       one part, everything of it: the sources, and the behaviour suite on this machine'
 	@echo 'make test-user       what a command can reach, when a normal user of this machine runs it'
 	@echo 'make test-container  the same suite in a container with its own systemd'
