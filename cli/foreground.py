@@ -11,7 +11,7 @@ from sandbox.spelling import flag_of
 from sandbox.stdlib import TYPE_CHECKING, signal
 
 from .messages import escaped, escaped_lines, say
-from .signals import ENDING, PASSED, Signals
+from .signals import ENDING, JOB_CONTROL, PASSED, Signals
 
 if TYPE_CHECKING:
     from sandbox.output import Target
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from sandbox.report import Report
 
     from .terminal import Terminal
+
+AGAIN = 5.0
+"""Seconds within which a second Ctrl-C kills the command; later, it is a first one again, as in a dialogue."""
+LOOK_AGAIN = 0.1
+"""Seconds: ``fg`` of a shell tells a job that runs in the background nothing."""
 
 
 def run(spec: Spec, *, json: str | None, verbose: bool, parent: int | None) -> int:
@@ -36,20 +41,27 @@ def run(spec: Spec, *, json: str | None, verbose: bool, parent: int | None) -> i
 
         target = Target(json, "--json")
     # First of all: a signal from here on must stop the workload in good order, not us in the midst of it.
-    signals = Signals(ENDING | PASSED | ({signal.SIGCONT} if spec.tty else set()))
+    signals = Signals(ENDING | PASSED | JOB_CONTROL)
     if parent is not None:
         follow(parent)
     if spec.tty:
         from .terminal import Terminal
 
         with Terminal() as terminal:
-            report = _run(spec, signals, terminal)
+            report, interrupted = _run(spec, signals, terminal)
     else:
-        report = _run(spec, signals, None)
-    return tell(report, target, verbose=verbose)
+        report, interrupted = _run(spec, signals, None)
+    code = tell(report, target, verbose=verbose)
+    if interrupted and report.signal == signal.SIGINT:
+        # Die of Ctrl-C as the command did: a shell does not end its loop because of an exit code of 130.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    return code
 
 
-def _run(spec: Spec, signals: Signals, terminal: Terminal | None) -> Report:
+def _run(spec: Spec, signals: Signals, terminal: Terminal | None) -> tuple[Report, bool]:
+    """Return the report, and whether Ctrl-C may have been passed on to the command."""
     from sandbox.box import Sandbox
     from sandbox.drivers.cgroupfs import MANAGED
     from sandbox.isolation.exposure import warnings
@@ -66,8 +78,9 @@ def _run(spec: Spec, signals: Signals, terminal: Terminal | None) -> Report:
         process = box.start(stdin=slave, stdout=slave, stderr=slave)
         for one in box.unmet:
             say(f"sandbox: warning: not enforced: {flag_of(one.realises)}: {escaped(one.reason)}")
-        Foreground(process, signals, terminal, spec.stop_timeout).wait()
-    return box.report
+        foreground = Foreground(process, signals, terminal, spec.stop_timeout)
+        foreground.wait()
+    return box.report, foreground.is_interrupted
 
 
 def follow(parent: int) -> None:
@@ -118,17 +131,28 @@ class Foreground:
         self._grace = grace
         self._kill_at: float | None = None
         self._asked = 0
+        self._interrupted: float | None = None
+        self._is_stopping = False
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Ctrl-C may have been passed on to the command."""
+        return self._interrupted is not None or self._terminal is not None
 
     def wait(self) -> None:
         """Until the workload has ended and its output is written."""
         while True:
             ended = self._process.poll() is not None
+            if self._process.stopped and (self._is_stopping or _in_foreground()):
+                self._suspend()
+            if self._terminal is not None and self._terminal.is_in_background:
+                self._terminal.resume()
             written = self._terminal is None or self._terminal.relay()
             if ended and (written or self._asked):
                 return
             self._sleep(watch_process=not ended)
-            for number in self._signals.read():
-                self._handle(number)
+            for number, is_key in self._signals.read_origins():
+                self._handle(number, is_key)
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 self._process.kill()
                 self._kill_at = None
@@ -140,18 +164,57 @@ class Foreground:
             poll.register(self._process.fileno(), select.POLLIN)
         if self._terminal is not None:
             self._terminal.register(poll)
-        poll.poll(None if self._kill_at is None else max(0.0, self._kill_at - time.monotonic()) * 1000 + 1)
+        until = [] if self._kill_at is None else [max(0.0, self._kill_at - time.monotonic())]
+        if self._terminal is not None and self._terminal.is_in_background:
+            until.append(LOOK_AGAIN)
+        poll.poll(min(until) * 1000 + 1 if until else None)
 
-    def _handle(self, number: int) -> None:
-        """Pass it on: the workload is in a session of its own, and hears nothing of our terminal by itself."""
-        if self._terminal is not None and number in (signal.SIGWINCH, signal.SIGCONT):
+    def _handle(self, number: int, is_key: bool) -> None:
+        """Pass it on: the workload is in a session of its own, and hears nothing of our terminal by itself.
+
+        :param is_key: a key of our terminal sent it (Ctrl-C), and without us every process of the group would get it.
+        """
+        if number == signal.SIGCONT:
+            self._resume()
+        elif self._terminal is not None and number == signal.SIGWINCH:
             self._terminal.resize()
-            if number == signal.SIGCONT:
-                self._terminal.resume()
+        elif number == signal.SIGTSTP:
+            self._is_stopping = True
+            self._process.signal_group(number)
+        elif is_key and number == signal.SIGQUIT:
+            self._process.signal_group(number)
+        elif is_key and number == signal.SIGINT:
+            self._interrupt()
         elif number in PASSED:
             self._process.send_signal(number)
         else:
             self._end(number)
+
+    def _interrupt(self) -> None:
+        """Ctrl-C: the command may go on, as it may without us. A second one soon after kills it."""
+        now = time.monotonic()
+        if self._interrupted is not None and now < self._interrupted + AGAIN:
+            self._process.kill()
+        self._interrupted = now
+        self._process.signal_group(signal.SIGINT)
+
+    def _suspend(self) -> None:
+        """Stop as the command has, so that our shell takes its terminal back, until the shell continues us."""
+        self._is_stopping = False
+        if self._terminal is not None:
+            self._terminal.restore()
+        # By SIGTSTP, which the kernel ignores where no shell could continue us: an orphaned process group.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTSTP})
+        os.kill(os.getpid(), signal.SIGTSTP)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTSTP})
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._terminal is not None:
+            self._terminal.resize()
+            self._terminal.resume()
+        if self._process.stopped:
+            self._process.signal_group(signal.SIGCONT)
 
     def _end(self, number: int) -> None:
         """The first time ask the workload for its end, by the signal we got; the second time kill it.
@@ -167,3 +230,17 @@ class Foreground:
             self._process.send_signal(number)
             if number != signal.SIGQUIT:
                 self._kill_at = time.monotonic() + self._grace
+
+
+def _in_foreground() -> bool:
+    """True if our process group is the one that reads our controlling terminal; a shell waits for it then."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # there is none
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
 PASSED = frozenset({signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH})
+JOB_CONTROL = frozenset({signal.SIGTSTP, signal.SIGCONT})
+SI_KERNEL = 0x80
+"""``si_code`` of a signal that no process has sent: for SIGINT, SIGQUIT and SIGTSTP, a key of the terminal."""
 _SIGINFO_SIZE = 128
 _SIGSET_SIZE = 128
 
@@ -45,11 +48,17 @@ class Signals:
 
     def read(self) -> list[int]:
         """The signals that came. Does not block."""
+        return [number for number, _ in self.read_origins()]
+
+    def read_origins(self) -> list[tuple[int, bool]]:
+        """The signals that came, each with whether a key of the terminal sent it. Does not block."""
         try:
             data = os.read(self._fd, 16 * _SIGINFO_SIZE)
         except BlockingIOError:
             return []
-        return [int.from_bytes(data[at:at + 4], sys.byteorder) for at in range(0, len(data), _SIGINFO_SIZE)]
+        return [(int.from_bytes(data[at:at + 4], sys.byteorder),
+                 int.from_bytes(data[at + 8:at + 12], sys.byteorder, signed=True) == SI_KERNEL)
+                for at in range(0, len(data), _SIGINFO_SIZE)]
 
     def close(self) -> None:
         """Close the fd. The signals stay blocked: what comes now must not cut off the report."""

@@ -16,7 +16,7 @@ END_OF_FILE = b"\x04"
 
 class Terminal:
     """A pty whose slave end is the workload's terminal. Use as a context manager: our own terminal, if stdin is one,
-    is raw in between and restored on every way out.
+    is raw in between, while it is ours and not the shell's, and restored on every way out.
 
     At most one chunk is held for each direction: while it cannot be written, no more is read.
 
@@ -30,6 +30,7 @@ class Terminal:
         self._incoming = b""
         self._outgoing = b""
         self._stdin_open = True
+        self._is_raw = False
         self._last_input = b"\n"
         self.resize()
 
@@ -38,18 +39,29 @@ class Terminal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._attributes is not None:
-            with contextlib.suppress(termios.error):  # the terminal itself may be gone
-                termios.tcsetattr(0, termios.TCSADRAIN, self._attributes)
+        self.restore()
         self.hang_up()
         os.close(self.slave)
         os.close(self._stdout)
 
     def resume(self) -> None:
-        """Make our terminal raw, at the start and after the shell had it back."""
-        if self._attributes is not None:
+        """Make our terminal raw, at the start and after the shell had it back. In the background it is left alone."""
+        if self._attributes is not None and not _in_background():
             with contextlib.suppress(termios.error):  # it may be gone, and its SIGCONT the news of that
                 tty.setraw(0, termios.TCSADRAIN)
+                self._is_raw = True
+
+    def restore(self) -> None:
+        """Give our terminal back as we got it."""
+        if self._attributes is not None and self._is_raw:
+            self._is_raw = False
+            with contextlib.suppress(termios.error):  # the terminal itself may be gone
+                termios.tcsetattr(0, termios.TCSADRAIN, self._attributes)
+
+    @property
+    def is_in_background(self) -> bool:
+        """Our terminal was another's when we looked last: ``resume`` looks again."""
+        return self._attributes is not None and not self._is_raw
 
     def resize(self) -> None:
         """Copy our window's size; the kernel tells the workload by SIGWINCH."""
@@ -71,7 +83,7 @@ class Terminal:
             poll.register(self._master, wanted)
         if self._outgoing:
             poll.register(self._stdout, select.POLLOUT)
-        if self._stdin_open and not self._incoming:
+        if self._reads_stdin():
             poll.register(0, select.POLLIN)
 
     def relay(self) -> bool:
@@ -83,8 +95,12 @@ class Terminal:
         self._write_stdout()
         return not self._outgoing and not _ready(self._master)
 
+    def _reads_stdin(self) -> bool:
+        """True if we may read more. In the background, what is typed is the shell's."""
+        return self._stdin_open and not self._incoming and not self.is_in_background
+
     def _read_stdin(self) -> None:
-        if not self._stdin_open or self._incoming or not _ready(0):
+        if not self._reads_stdin() or not _ready(0):
             return
         data = _read(0)
         if data is None:
@@ -110,6 +126,14 @@ class Terminal:
             pass
         except OSError:  # the reader is gone
             self.hang_up()
+
+
+def _in_background() -> bool:
+    """True if stdin is our controlling terminal, and a shell has given it to another process group."""
+    try:
+        return os.tcgetpgrp(0) != os.getpgrp()
+    except OSError:  # not our controlling terminal: nobody takes turns with us
+        return False
 
 
 def _own_stdout() -> int:

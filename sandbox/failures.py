@@ -32,8 +32,8 @@ from .launch import Record
 from .spelling import spelled
 from .steps import Plan, Step
 
-MOUNTS = ("private", "tree", "overlay", "node", "root", "place", "mount", "mkdir_in", "mknod_in", "symlink_in", "mask",
-          "read_only", "attr", "pivot", "mount_cgroup")
+MOUNTS = ("private", "tree", "overlay", "node", "root", "discard", "place", "mount", "mkdir_in", "mknod_in",
+          "symlink_in", "mask", "read_only", "attr", "pivot", "mount_cgroup")
 NAMESPACES = ("namespaces", "clone3", "id_map", "new_id_map", "setns", "join_ns", "unshare", "enter_userns")
 WHAT = {
     "launcher": "cannot watch the launcher", "claim": "cannot make the state file {0}",
@@ -47,9 +47,11 @@ WHAT = {
     "give_streams": "cannot give the command its stdin, stdout and stderr",
     "private": "cannot keep mounts of the sandbox from showing outside", "setns": "cannot join the namespaces",
     "join_ns": "cannot join the namespace {0}", "hostname": "cannot set the host name {0}",
-    "lo_up": "cannot switch on the device lo inside", "tree": "cannot show {1} inside",
+    "lo_up": "cannot switch on the device lo inside", "sysctl": "cannot set {0} to {1} inside",
+    "tree": "cannot show {1} inside",
     "overlay": "cannot mount the overlay", "node": "cannot make a device node for the command",
-    "root": "cannot make the new root directory", "place": "cannot put anything at {1} inside",
+    "root": "cannot make the new root directory", "discard": "cannot take away what the host has mounted at {0}",
+    "place": "cannot put anything at {1} inside",
     "mount": "cannot mount {0} at {1} inside", "mkdir_in": "cannot make the directory {0} inside",
     "mknod_in": "cannot make the device node {0} inside", "symlink_in": "cannot make the link {1} inside",
     "mask": "cannot hide {0} inside", "read_only": "cannot make {0} read-only inside",
@@ -65,6 +67,7 @@ WHAT = {
     "setgroups": "cannot set the supplementary groups", "setresgid": "cannot become the group {0}",
     "setresuid": "cannot become the user {0}", "chdir": "cannot enter the directory {0}",
     "setsid": "cannot start a session", "ctty": "cannot make stdin the controlling terminal",
+    "setpgid": "cannot start a process group", "foreground": "cannot put the command in the foreground of its terminal",
     "reset_signals": "cannot reset the signals", "close_fds": "cannot close the other files",
     "remove": "cannot remove the cgroup {0}", "unlink": "cannot remove the state file {0}",
     "systemctl": "cannot stop the unit by systemctl", "thaw": "cannot keep the path of the freezer cgroup",

@@ -51,7 +51,8 @@ class Host(NamedTuple):
     :param mknod: device nodes may be made: with CAP_MKNOD, and in no user namespace (mknod(2)).
     :param program: the executable file that the launcher is, the Python interpreter.
     :param directory: the launcher's working directory; empty when it was removed.
-    :param mounts: where file systems are mounted and their types, in the order of ``/proc/self/mountinfo``.
+    :param mounts: where file systems are mounted and their types, without those that others hide, in the order of
+        ``/proc/self/mountinfo``.
     :param places: what the paths of volumes and the like lead to.
     :param present: those of :data:`STANDARD` that are there.
     :param nodes: the devices behind the paths of ``--device`` and ``--gpu``, only when there are such flags.

@@ -48,7 +48,8 @@ Stdio = tuple[int | None, int | None, int | None]
 class Record(NamedTuple):
     """One message of sandbox-init.
 
-    :param kind: ``ready listener started stopping killing clearing exited failed exec_failed sample frozen done left``.
+    :param kind: ``ready listener started stopped stopping killing clearing exited failed exec_failed sample frozen
+        done left``.
     :param words: what follows, as the protocol says for each kind.
     :param fd: with ``started`` the workload's pidfd, with ``namespaces`` the network namespace, with ``listener`` that
         of the filter; None with all others.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from errno import EEXIST
+from errno import EEXIST, ENOENT
 
 from .cgroup import files
 from .cgroup.group import Cgroup
@@ -15,7 +15,7 @@ from .report import Frozen, RefusedCall, Report
 from .spec import Spec
 from .stdlib import TYPE_CHECKING, NamedTuple, RLock, replace, signal, suppress
 from .steps import Plan, Unmet
-from .usage import Usage, add_counters, add_samples, collect, kept
+from .usage import Usage, add_counters, add_rusage, add_samples, collect, kept
 from .verdict import Ending, judge
 from .verify import reading
 
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from .isolation.label import Labels
     from .isolation.refusals import Refusals
     from .oom import Kills
-
-RUSAGE = ("cpu_user", "cpu_system", "max_rss", "page_faults", "major_page_faults", "context_switches", "preemptions")
-"""Figures that the init's own getrusage(2) of its dead children fills where no cgroup has them."""
-
 
 GUARD_MAY_TAKE = 10.0
 """Seconds after the end of the wall time, when the guard's timer kills it: as in ``guard.c``."""
@@ -74,6 +70,8 @@ class Process:
         self._report: Report | None = None
         self._events: list[Event] = []
         self._pidfd: int | None = None
+        self.stopped: int | None = None
+        """The signal that has stopped the command (SIGTSTP, SIGSTOP); None while it runs."""
         self.pid: int | None = None
         """Process id of the command as the launcher sees it; None if it never ran."""
         self.report: Report | None = None
@@ -128,6 +126,12 @@ class Process:
         if not isinstance(number, int) or not 0 < number <= signal.SIGRTMAX:
             raise SpecError(f"send_signal: {number!r} is not a signal", hint="for example signal.SIGTERM")
         self._guard.send(f"signal {int(number)}")
+
+    def signal_group(self, number: int) -> None:
+        """Send a signal to the command's process group, as a terminal does for Ctrl-C and Ctrl-Z."""
+        if number == signal.SIGCONT:
+            self.stopped = None
+        self._guard.send(f"group {int(number)}")
 
     def stop(self) -> None:
         """Stop it softly: the Spec's ``stop_signal``, and SIGKILL for the whole tree after ``stop_timeout``."""
@@ -202,6 +206,9 @@ class Process:
         self.pid = None if record.fd is None else _pid_of(record.fd)
         self._events.append(Event("started", self._started))
 
+    def _on_stopped(self, record: Record) -> None:
+        self.stopped = int(record.words[0])
+
     def _on_stopping(self, record: Record) -> None:
         self._ending.reason = record.words[0]
         self._events.append(Event("stopping", int(record.words[1]) / 1e9, record.words[0]))
@@ -240,6 +247,10 @@ class Process:
         refusal = self._labels.refused(errno, path, self._spec.rootfs or "") if self._labels and allowed else None
         if refusal is None:
             self._ending.exec_error = (errno, path, bool(exists))
+            if errno == ENOENT:
+                from .isolation.hidden import remark
+
+                self._ending.remark = remark(self._plan, paths, path if exists else "")
         self._failure = self._failure or refusal
 
     def _on_failed(self, record: Record) -> None:
@@ -278,7 +289,7 @@ class Process:
         if self._started is not None and self._exited is not None:
             usage.wall_time = self._exited - self._started
         if self._rusage:
-            _fill_from_rusage(usage, self._rusage)
+            add_rusage(usage, self._rusage)
         log = self._kernel_log(usage)
         self._report = judge(self._spec, plan, self._ending, usage, readings, log, driver_reason=self._driver_reason,
                              done=self._executor.done, unmet=self.unmet, refused=self._refused(),
@@ -340,20 +351,6 @@ class Process:
                 remove(arguments(self._plan, "remove"), arguments(self._plan, "unlink"))
         finally:  # there is no guard to wait for any more, whatever is left
             self.report = self._report
-
-
-def _fill_from_rusage(usage: Usage, words: Sequence[int]) -> None:
-    """getrusage(RUSAGE_CHILDREN) of the init: times in microseconds, RSS in KiB; only where a cgroup has no figure."""
-    user, system, rss, minor, major, _, _, voluntary, involuntary, left_behind = words
-    usage.left_behind = left_behind
-    values = (user / 1e6, system / 1e6, rss * 1024, minor + major, major, voluntary, involuntary)
-    for figure, value in zip(RUSAGE, values, strict=True):
-        if getattr(usage, figure) is None:
-            setattr(usage, figure, value)
-            usage.sources[figure] = "getrusage(RUSAGE_CHILDREN) of the sandbox's init"
-    if usage.cpu_time is None:
-        usage.cpu_time = (user + system) / 1e6
-        usage.sources["cpu_time"] = usage.sources["cpu_user"]
 
 
 def _pid_of(pidfd: int) -> int | None:

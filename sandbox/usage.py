@@ -10,9 +10,11 @@ from .stdlib import TYPE_CHECKING, NamedTuple, dataclass, field
 from .steps import Read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 PER_SECOND = {"ns": 1e9, "us": 1e6}
+RUSAGE = ("cpu_user", "cpu_system", "max_rss", "page_faults", "major_page_faults", "context_switches", "preemptions")
+"""Figures that the init's own getrusage(2) of its dead children fills where no cgroup has them."""
 
 
 class DiskUsage(NamedTuple):
@@ -130,6 +132,20 @@ def add_counters(usage: Usage, counters: Mapping[str, tuple[int, str]]) -> None:
     for figure, (number, source) in counters.items():
         setattr(usage, figure, number)
         usage.sources[figure] = source
+
+
+def add_rusage(usage: Usage, words: Sequence[int]) -> None:
+    """getrusage(RUSAGE_CHILDREN) of the init: times in microseconds, RSS in KiB; only where a cgroup has no figure."""
+    user, system, rss, minor, major, _, _, voluntary, involuntary, left_behind = words
+    usage.left_behind = left_behind
+    values = (user / 1e6, system / 1e6, rss * 1024, minor + major, major, voluntary, involuntary)
+    for figure, value in zip(RUSAGE, values, strict=True):
+        if getattr(usage, figure) is None:
+            setattr(usage, figure, value)
+            usage.sources[figure] = "getrusage(RUSAGE_CHILDREN) of the sandbox's init"
+    if usage.cpu_time is None:
+        usage.cpu_time = (user + system) / 1e6
+        usage.sources["cpu_time"] = usage.sources["cpu_user"]
 
 
 def add_samples(usage: Usage, reads: Iterable[Read], samples: Mapping[str, int]) -> None:

@@ -34,6 +34,7 @@ class Ending:
     :param reason: why the guard stopped it: ``wall_time``, ``cpu_time``, ``killed``; empty when it did not.
     :param hard: it took SIGKILL to end it.
     :param exec_error: errno, path and whether the file exists, when execve failed.
+    :param remark: a clause about the command that was not found; empty if there is nothing to add.
     :param lost: the guard itself was killed.
     :param frozen: a process that SIGKILL cannot end, because its freezer cgroup is frozen.
     """
@@ -42,6 +43,7 @@ class Ending:
     reason: str = ""
     hard: bool = False
     exec_error: tuple[int, str, bool] | None = None
+    remark: str = ""
     lost: bool = False
     frozen: Frozen | None = None
 
@@ -144,7 +146,7 @@ def _why(spec: Spec, plan: Plan, ending: Ending, outcome: Outcome, usage: Usage,
     if outcome is Outcome.CPU_TIME:
         return f"the CPU time limit of {spec.limits.cpu_time:g} s was used up{_how(ending)}{killed}"
     if ending.exec_error:
-        return _why_exec(command, *ending.exec_error)
+        return _why_exec(command, *ending.exec_error) + ending.remark
     if ending.status is None and ending.frozen is None and (ending.lost or outcome is Outcome.FAILED):
         return _why_lost(plan, ending, usage)
     if outcome is Outcome.KILLED:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..facts import Hierarchy
 from ..host import Host
+from ..isolation import cgroup_view
 from ..knobs import WEIGHTS
 from ..reads import reads
 from ..spec import Spec
@@ -84,6 +85,7 @@ def plan_below(driver_name: str, spec: Spec, host: Host, *, name: str, unit: str
     limits, more = process.limits(spec, host, watches)
     devices = policy.limits(groups[policy.tree.mount].path) if policy and policy.tree else ()
     paths = tuple(group.path for group in groups.values())
+    trees = tuple(group.tree for group in groups.values())
     steps = (
         *process.spawn(spec, host, name=name, watches=watches, cgroups=paths, unit=unit),
         *before,
@@ -91,11 +93,11 @@ def plan_below(driver_name: str, spec: Spec, host: Host, *, name: str, unit: str
         *(step for index, wish in enumerate(found) for step in write(index, wish, groups[wish.tree.mount].path)),
         *(read_back(index, wish, place) for index, (wish, place) in enumerate(shared, len(found))),
         *(policy.write(groups[policy.tree.mount].path, len(found) + len(shared)) if policy and policy.tree else ()),
-        *process.enter(spec, host),
+        *process.enter(spec, host, trees),
         *(group.open() for group in groups.values()),
         Step(op="go", phase=Phase.ATTACH),
         *(group.join(index) for index, group in sorted(enumerate(groups.values()), key=born_first)),
-        *process.become(spec, host),
+        *process.become(spec, host, trees),
         *process.cleanup(host, name=name, cgroups=paths, unit=unit, events=events),
         *after,
     )
@@ -184,7 +186,8 @@ def _groups(name: str, found: Iterable[Wish], host: Host, policy: Policy | None,
             everywhere: bool) -> dict[str, Group]:
     """The groups to make, by mount point.
 
-    A tree takes part when it holds a limit or counts something that no other tree does; cgroup v2 always does.
+    A tree takes part when it holds a limit, counts something that no other tree does, or is looked for by programs that
+    size themselves; cgroup v2 always does.
 
     :param everywhere: every tree takes part, because each may have a limit in the parent that was asked for.
     """
@@ -194,14 +197,14 @@ def _groups(name: str, found: Iterable[Wish], host: Host, policy: Policy | None,
         limited.setdefault(wish.tree.mount, set()).add(wish.knob.controller_in(wish.tree.version))
     if policy and policy.tree and policy.tree.version == 1:
         limited.setdefault(policy.tree.mount, set()).add("devices")
-    counted = {*MEASURED} - ({"cpuacct"} if any(tree.version == 2 for tree in trees) else set())
+    always = {*MEASURED} | cgroup_view.needed(host)
     groups = {}
     for tree in trees:
         wanted = limited.get(tree.mount, set())
         if tree.version == 2:
             may_count = _countable(tree, host)
             groups[tree.mount] = Group(tree, name, tuple(one for one in tree.usable if one in wanted | may_count))
-        elif wanted or everywhere or not counted.isdisjoint(tree.controllers):
+        elif wanted or everywhere or not always.isdisjoint(tree.controllers):
             groups[tree.mount] = Group(tree, name, tree.controllers)
     return groups
 

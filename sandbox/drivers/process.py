@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..host import Host
-from ..isolation import capabilities, filesystem, landlock, mounts, namespaces, seccomp
+from ..isolation import capabilities, cgroup_view, filesystem, landlock, mounts, namespaces, seccomp
 from ..records import IO_CLASSES, Ulimit
 from ..spec import Spec
 from ..spelling import spelled
@@ -14,6 +14,8 @@ from ..steps import Arg, Limit, Phase, Plan, Read, Step, Unmet, Where
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from ..facts import Hierarchy
 
 LAUNCHER = "{launcher}"
 """Late value: the launcher's process id."""
@@ -144,26 +146,34 @@ def state_file(host: Host, name: str) -> str:
     return f"{host.runtime_dir}/{name}"
 
 
-def enter(spec: Spec, host: Host) -> Iterator[Step]:
-    """The inside. Propagation is cut before any mount at all, so that nothing shows outside."""
+def enter(spec: Spec, host: Host, cgroups: Sequence[Hierarchy] = ()) -> Iterator[Step]:
+    """The inside. Propagation is cut before any mount at all, so that nothing shows outside.
+
+    :param cgroups: the trees in which the command has a cgroup of its own.
+    """
     owner = namespaces.outside(spec, host)
     if namespaces.is_lent(spec, host):
         user = namespaces.identity(spec, host)
-        yield Step(op="give_streams", args=(user.uid, user.gid, STREAMS), phase=Phase.ENTER, where=Where.INIT)
+        yield _init("give_streams", user.uid, user.gid, STREAMS)
     elif owner != (host.uid, host.gid):
         # Who is somebody else could not open /dev/stdin, a pipe of the launcher's.
         yield Step(op="streams", args=owner, phase=Phase.ENTER)
-    yield Step(op="private", phase=Phase.ENTER, where=Where.INIT)
-    yield from filesystem.enter(spec, host)
+    yield _init("setsid")
+    if spec.tty:
+        yield _init("ctty", 0, realises="tty")
+    yield _init("private")
+    yield from filesystem.enter(spec, host, cgroups)
 
 
-def become(spec: Spec, host: Host, *, beside_init: bool = False) -> Iterator[Step]:
+def become(spec: Spec, host: Host, cgroups: Sequence[Hierarchy] = (), *, beside_init: bool = False) -> Iterator[Step]:
     """From the forked child, which is in its cgroup by now, to the workload.
 
+    :param cgroups: as for :func:`enter`.
     :param beside_init: the init is in the same cgroup, so that the OOM killer may choose it instead of the command.
     """
     yield from _priorities(spec, beside_init=beside_init)
     yield from namespaces.settle(spec, host)
+    yield from cgroup_view.mounts(cgroups, spec, host)
     if not any(item.name == "core" for item in spec.limits.ulimit):
         # A core dump would be written to a directory of the host, or piped to a program that runs there. A limit of 0
         # does not stop the pipe. A limit of 1 stops both (do_coredump() in fs/coredump.c).
@@ -174,9 +184,9 @@ def become(spec: Spec, host: Host, *, beside_init: bool = False) -> Iterator[Ste
     yield from capabilities.before(spec)
     yield from namespaces.ids(spec, host)
     yield from capabilities.after(spec)
-    yield _workload("setsid")
+    yield _workload("setpgid")
     if spec.tty:
-        yield _workload("ctty", 0, realises="tty")
+        yield _workload("foreground", 0, realises="tty")
     yield _workload("reset_signals")
     yield from seccomp.steps(spec, landlock.steps(host))
     yield _workload("close_fds", 3)
@@ -233,6 +243,10 @@ def with_network(plan: Plan, spec: Spec, host: Host) -> Plan:
 
 def _guard(op: str, *args: Arg, realises: str = "", phase: Phase = Phase.SPAWN) -> Step:
     return Step(op=op, args=args, phase=phase, where=Where.GUARD, realises=realises)
+
+
+def _init(op: str, *args: Arg, realises: str = "") -> Step:
+    return Step(op=op, args=args, phase=Phase.ENTER, where=Where.INIT, realises=realises)
 
 
 def _workload(op: str, *args: Arg, realises: str = "") -> Step:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from ..errors import SpecError
 from ..facts import Hierarchy, Property
 from ..host import Host
+from ..isolation import cgroup_view
 from ..knobs import V1_CONTROLLER
 from ..reads import reads
 from ..records import UNLIMITED
@@ -160,9 +161,10 @@ class _Compiler:
                 tree = told.wish.tree
                 wanted.setdefault(tree.mount, set()).add(told.wish.knob.controller_in(tree.version))
         leaves = {}
+        always = {*MEASURED} | cgroup_view.needed(self.host)
         for tree in self.host.hierarchies:
-            counts = not unit.is_managed(tree) and not {*MEASURED}.isdisjoint(tree.controllers)
-            if tree.parent is not None and (counts or tree.mount in wanted):
+            takes_part = not unit.is_managed(tree) and not always.isdisjoint(tree.controllers)
+            if tree.parent is not None and (takes_part or tree.mount in wanted):
                 some = tuple(one for one in tree.controllers if one in wanted.get(tree.mount, ()))
                 leaves[tree.mount] = Group(tree, self.name, some if tree.version == 2 else tree.controllers)
         return leaves
@@ -182,6 +184,10 @@ class _Compiler:
         for tree in self.host.hierarchies:
             if unit.is_managed(tree) and (tree.version == 2 or not names.isdisjoint(tree.controllers)):
                 yield tree
+
+    def _trees(self) -> tuple[Hierarchy, ...]:
+        """The trees in which the command is in the unit's cgroup or in one of ours."""
+        return tuple(dict.fromkeys((*(leaf.tree for leaf in self.leaves.values()), *self._managed())))
 
     def _counted(self) -> Iterator[str]:
         """Controllers the unit has anyway, or for a limit; on v1 the CPU's where its tree counts CPU time too."""
@@ -243,7 +249,7 @@ class _Compiler:
             yield from [read_back(index, told.wish, place)] if told.properties else write(index, told.wish, place)
         if self.policy and self.policy.tree:
             yield from self._read_policy(self.policy, self.policy.tree)
-        yield from process.enter(self.spec, self.host)
+        yield from process.enter(self.spec, self.host, self._trees())
         yield unit.hold()
         yield from (leaf.open() for leaf in self.leaves.values())
         yield Step(op="go", phase=Phase.ATTACH)
@@ -251,7 +257,7 @@ class _Compiler:
         for tree in self._managed():
             path = self.leaves[tree.mount].path if tree.mount in self.leaves else tree.mount + self.cgroup
             yield unit.in_cgroup(tree, path.removeprefix(tree.mount))
-        yield from process.become(self.spec, self.host, beside_init=True)
+        yield from process.become(self.spec, self.host, self._trees(), beside_init=True)
         yield from process.cleanup(self.host, name=self.name, cgroups=ours, unit=self.unit,
                                    events="" if service else unit.events(self.host, self.cgroup))
         yield unit.stop(self.unit, self.host)

@@ -120,6 +120,7 @@ CALL(int, faccessat, (int fd, const char *path, int mode, int flags), SYS_facces
 CALL(int, fchdir, (int fd), SYS_fchdir, (long)fd)
 CALL(mode_t, umask, (mode_t mask), SYS_umask, (long)mask)
 CALL(int, mkdirat, (int fd, const char *path, mode_t mode), SYS_mkdirat, (long)fd, path, (long)mode)
+CALL(ssize_t, readlinkat, (int fd, const char *path, char *to, size_t size), SYS_readlinkat, (long)fd, path, to, size)
 CALL(int, symlinkat, (const char *text, int fd, const char *path), SYS_symlinkat, text, (long)fd, path)
 CALL(int, fchownat, (int fd, const char *path, uid_t uid, gid_t gid, int flags), SYS_fchownat, (long)fd, path,
      (long)uid, (long)gid, (long)flags)

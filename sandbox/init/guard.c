@@ -211,7 +211,7 @@ static bool take_command(void)
         run.foreign = true;
     else if (strcmp(command, "bye") == 0)
         guard.bye = true;
-    if (guard.bye || signal_of(command) != 0)
+    if (guard.bye || signal_of(command, "signal") != 0 || signal_of(command, "group") != 0)
         tell_init(command); /* at "bye" it may be holding the cgroup */
     return length == 0;
 }

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -67,6 +68,21 @@ int step_give_streams(const struct step *step)
                     S_ISCHR(status.st_mode) ? (gid_t)-1 : (gid_t)step->args[1].number);
     }
     return step->count < 2 ? EINVAL : 0;
+}
+
+/*
+ * The init leads the session and not the workload, whose process group would be orphaned then: the kernel ignores
+ * SIGTSTP, and so Ctrl-Z, for such a group (setpgid(2)).
+ */
+int step_setsid(const struct step *step)
+{
+    (void)step;
+    return outcome(setsid());
+}
+
+int step_ctty(const struct step *step)
+{
+    return outcome(ioctl((int)step->args[0].number, TIOCSCTTY, 0));
 }
 
 static void hold(void)
@@ -238,27 +254,50 @@ static void obey(void)
     command[length] = '\0';
     if (strcmp(command, "kill") == 0)
         kill_all();
-    else if (signal_of(command) != 0)
-        pidfd_signal(workload.pidfd, signal_of(command));
+    else if (signal_of(command, "signal") != 0)
+        pidfd_signal(workload.pidfd, signal_of(command, "signal"));
+    else if (signal_of(command, "group") != 0)
+        kill(-workload.pid, signal_of(command, "group"));
 }
 
-/* Reaps what is dead. Returns whether the workload is among it; the others may wait then. */
+/*
+ * Reaps what is dead, and tells the launcher when the workload is stopped. Returns whether the workload is dead; the
+ * others may wait then.
+ */
 static bool reap(int *status)
 {
     pid_t pid;
 
-    while ((pid = waitpid(-1, status, WNOHANG | __WALL)) > 0)
-        if (pid == workload.pid)
+    while ((pid = waitpid(-1, status, WNOHANG | __WALL | WUNTRACED)) > 0)
+        if (pid == workload.pid && !WIFSTOPPED(*status))
             return true;
+        else if (pid == workload.pid)
+            say("stopped %d", WSTOPSIG(*status));
     return false;
+}
+
+/*
+ * A signal to us: SIGCHLD, which only wakes us, or the SIGHUP that the kernel sends to the leader of a session whose
+ * terminal is gone. It is for the workload, which would lead the session in our place anywhere else.
+ */
+static void hear(int signals)
+{
+    struct signalfd_siginfo info;
+
+    if (read(signals, &info, sizeof info) < 0) {
+        if (errno != EAGAIN)
+            give_up();
+    } else if (info.ssi_signo == SIGHUP && info.ssi_code == SI_KERNEL) {
+        kill(-workload.pid, SIGHUP);
+        kill(-workload.pid, SIGCONT);
+    }
 }
 
 static void outlive_workload(int *status)
 {
-    const uint64_t child = SIGNAL_BIT(SIGCHLD);
-    struct signalfd_siginfo info;
+    const uint64_t heard = SIGNAL_BIT(SIGCHLD) | SIGNAL_BIT(SIGHUP);
 
-    int signals = (int)syscall(SYS_signalfd4, -1, &child, sizeof child, SFD_CLOEXEC | SFD_NONBLOCK);
+    int signals = (int)syscall(SYS_signalfd4, -1, &heard, sizeof heard, SFD_CLOEXEC | SFD_NONBLOCK);
 
     if (signals < 0) {
         say("failed 0 %d init", errno);
@@ -271,8 +310,8 @@ static void outlive_workload(int *status)
             give_up();
         if (fds[1].revents != 0)
             obey();
-        if (fds[0].revents != 0 && read(signals, &info, sizeof info) < 0 && errno != EAGAIN)
-            give_up();
+        if (fds[0].revents != 0)
+            hear(signals);
     }
 }
 

@@ -2,9 +2,11 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/securebits.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/fsuid.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -12,7 +14,10 @@
 #include "namespaces.h"
 #include "process.h"
 
-enum { OFTEN = 100 }; /* a rename elsewhere may disturb a lookup; it is repeated so many times */
+enum {
+    OFTEN = 100, /* a rename elsewhere may disturb a lookup; it is repeated so many times */
+    LINKS = 40,  /* the most symbolic links that the kernel follows in one path (path_resolution(7)) */
+};
 
 int inside_root = -1;
 
@@ -88,7 +93,19 @@ static int make_at(int directory, const char *name, mode_t mode)
     return error;
 }
 
-/* In an id-mapped mount only those can make something who are in its map, and we are not: a child becomes one. */
+int act_as(uid_t uid, gid_t gid)
+{
+    int bits = prctl(PR_GET_SECUREBITS);
+
+    if (bits < 0 || prctl(PR_SET_SECUREBITS, bits | SECBIT_NO_SETUID_FIXUP) != 0)
+        return errno;
+    setfsgid(gid);
+    setfsuid(uid);
+    return prctl(PR_SET_SECUREBITS, bits) != 0 ? errno : 0;
+}
+
+/* In an id-mapped mount only those can make something who are in its map, and we are not: a child becomes one. It keeps
+ * its capabilities, since the directory may belong to anybody. */
 static int make_as_inner_root(int directory, const char *name, mode_t mode)
 {
     int pidfd = -1, status = 0;
@@ -98,9 +115,9 @@ static int make_as_inner_root(int directory, const char *name, mode_t mode)
     pid_t pid = clone_process(0, -1, &pidfd);
 
     if (pid == 0) {
-        setfsgid(holder.gid);
-        setfsuid(holder.uid);
-        _exit(make_at(directory, name, mode));
+        int error = act_as(holder.uid, holder.gid);
+
+        _exit(error != 0 ? error : make_at(directory, name, mode));
     }
     if (pid < 0)
         return errno;
@@ -161,13 +178,48 @@ int attach(int mount, int target)
     return sys_move_mount(mount, "", target, "", BOTH) < 0 ? errno : 0;
 }
 
-static int make_target(int mount, const char *path)
+/* Replaces a path that ends in a symbolic link by what the link leads to. Returns 0 or an errno. */
+static int follow(char path[PATH_MAX])
 {
-    struct stat status;
+    char link[PATH_MAX];
+    const char *name;
+    int directory = inside_parent(path, &name);
 
+    if (directory < 0)
+        return errno;
+    ssize_t length = readlinkat(directory, name, link, sizeof link - 1);
+    int error = length < 0 ? errno : 0;
+
+    close(directory);
+    if (error != 0)
+        return error;
+    size_t base = link[0] == '/' ? 0 : (size_t)(name - path);
+
+    if (base + (size_t)length >= PATH_MAX)
+        return ENAMETOOLONG;
+    memcpy(path + base, link, (size_t)length);
+    path[base + (size_t)length] = '\0';
+    return 0;
+}
+
+/* If there is a symbolic link that leads nowhere, what it leads to is made. */
+static int make_target(int mount, const char *wanted)
+{
+    char path[PATH_MAX];
+    struct stat status;
+    size_t length = strlen(wanted);
+
+    if (length >= sizeof path)
+        return ENAMETOOLONG;
     if (fstat(mount, &status) != 0)
         return errno;
-    return inside_make_all(path, S_ISDIR(status.st_mode) ? S_IFDIR | 0755 : S_IFREG | 0644);
+    memcpy(path, wanted, length + 1);
+    mode_t mode = S_ISDIR(status.st_mode) ? S_IFDIR | 0755 : S_IFREG | 0644;
+    int error = inside_make_all(path, mode);
+
+    for (int i = 0; i < LINKS && error == EEXIST && (error = follow(path)) == 0; i++)
+        error = inside_make_all(path, mode);
+    return error;
 }
 
 int inside_attach(int mount, const char *path)

@@ -2,11 +2,8 @@
  * put in its place: nothing is ever seen half done. */
 #include <errno.h>
 #include <limits.h>
-#include <linux/securebits.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/fsuid.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 
 #include "inside.h"
@@ -97,6 +94,21 @@ int step_root(const struct step *step)
     inside_root = *slot;
     *slot = 0;
     return 0;
+}
+
+/* Moves what the host has mounted there to the old root, with which it goes: below the new mount it would still be in
+ * /proc/self/mountinfo, where programs look for cgroup trees. */
+int step_discard(const struct step *step)
+{
+    const char *path = step->args[0].text;
+    int mount = inside_open(path);
+
+    if (mount < 0)
+        return errno;
+    int error = sys_move_mount(mount, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) != 0 ? errno : 0;
+
+    close(mount);
+    return error;
 }
 
 int step_pivot(const struct step *step)
@@ -233,12 +245,14 @@ int step_mount(const struct step *step)
     return mount < 0 ? errno : inside_attach(mount, args[1].text);
 }
 
-/* Where there is no mounting it, or no place for it, the inside goes without. */
+/* Mounts a cgroup tree, of which the cgroup namespace shows the workload's own cgroup. Where the kernel does not let us,
+ * or there is no place for it, the inside goes without. */
 int step_mount_cgroup(const struct step *step)
 {
-    int target = inside_open(step->args[0].text);
-    int mount = target < 0 ? -1 : new_mount("cgroup2", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-                                                       MOUNT_ATTR_NOEXEC, "");
+    const union arg *args = step->args;
+    int target = inside_open(args[0].text);
+    int mount = target < 0 ? -1 : new_mount(args[1].text, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+                                                          MOUNT_ATTR_NOEXEC, args[2].text);
     int error = mount < 0 ? errno : attach(mount, target);
 
     if (mount >= 0)
@@ -318,34 +332,19 @@ static int configure_overlay(int context, const union arg *args)
     return error != 0 ? error : outcome(sys_fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL));
 }
 
-/*
- * Who makes an overlay makes what is written to it, and a layer that is id-mapped takes nothing from an id that is not
- * in its map, as ours is. The capabilities stay with us.
- */
-static int act_as(uid_t uid, gid_t gid)
-{
-    if (holder.userns < 0)
-        return 0;
-    int bits = prctl(PR_GET_SECUREBITS);
-
-    if (bits < 0 || prctl(PR_SET_SECUREBITS, bits | SECBIT_NO_SETUID_FIXUP) != 0)
-        return errno;
-    setfsgid(gid);
-    setfsuid(uid);
-    return prctl(PR_SET_SECUREBITS, bits) != 0 ? errno : 0;
-}
-
 int step_overlay(const struct step *step)
 {
     int context = sys_fsopen("overlay");
 
     if (context < 0)
         return errno;
-    int error = act_as(holder.uid, holder.gid);
+    /* Whoever mounts an overlay owns what is written to it, and a layer that is id-mapped takes nothing from an id that
+     * is not in its map, as ours is. */
+    int error = holder.userns < 0 ? 0 : act_as(holder.uid, holder.gid);
 
     if (error == 0)
         error = configure_overlay(context, step->args + 1);
-    if (act_as(0, 0) != 0 && error == 0)
+    if (holder.userns >= 0 && act_as(0, 0) != 0 && error == 0)
         error = errno;
     int tree = error == 0 ? sys_fsmount(context, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV) : -1;
 

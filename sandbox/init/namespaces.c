@@ -17,6 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "files.h"
+#include "init.h"
 #include "ops.h"
 #include "process.h"
 #include "record.h"
@@ -218,6 +220,20 @@ int step_lo_up(const struct step *step)
 
     close(fd);
     return error;
+}
+
+/* By way of the host's /proc, since the one inside is read-only. A container may have it read-only, too, or another
+ * security layer may forbid the write: then the kernel's default holds. */
+int step_sysctl(const struct step *step)
+{
+    int directory = openat(procfs_outside, "sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    if (directory < 0)
+        return errno == ENOENT ? 0 : errno;
+    int error = write_text(directory, step->args[0].text, step->args[1].text);
+
+    close(directory);
+    return error == ENOENT || error == EROFS || error == EACCES || error == EPERM ? 0 : error;
 }
 
 /* --- the workload's */

@@ -36,11 +36,13 @@ int step_systemctl(const struct step *), step_thaw(const struct step *), step_te
 int step_tell_namespaces(const struct step *), step_new_id_map(const struct step *);
 
 int step_give_streams(const struct step *);
+int step_setsid(const struct step *), step_ctty(const struct step *);
 int step_hold(const struct step *), step_subreaper(const struct step *), step_private(const struct step *);
 int step_setns(const struct step *), step_join_ns(const struct step *), step_hostname(const struct step *);
-int step_lo_up(const struct step *), step_tree(const struct step *), step_overlay(const struct step *);
+int step_lo_up(const struct step *), step_sysctl(const struct step *);
+int step_tree(const struct step *), step_overlay(const struct step *);
 int step_node(const struct step *), step_mknod_in(const struct step *);
-int step_root(const struct step *), step_place(const struct step *), step_mount(const struct step *);
+int step_root(const struct step *), step_discard(const struct step *), step_place(const struct step *), step_mount(const struct step *);
 int step_mkdir_in(const struct step *), step_symlink_in(const struct step *), step_mask(const struct step *);
 int step_read_only(const struct step *), step_attr(const struct step *), step_pivot(const struct step *);
 
@@ -52,7 +54,7 @@ int step_landlock(const struct step *), step_seccomp(const struct step *);
 int step_join(const struct step *), step_rlimit(const struct step *), step_setgroups(const struct step *);
 int step_setresgid(const struct step *), step_setresuid(const struct step *), step_chdir(const struct step *);
 int step_oom_score_adj(const struct step *), step_nice(const struct step *), step_ionice(const struct step *);
-int step_setsid(const struct step *), step_ctty(const struct step *), step_reset_signals(const struct step *);
+int step_setpgid(const struct step *), step_foreground(const struct step *), step_reset_signals(const struct step *);
 int step_close_fds(const struct step *), step_execve(const struct step *);
 
 #endif

@@ -90,13 +90,14 @@ int set_signal_mask(uint64_t mask)
     return (int)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, KERNEL_SIGNAL_SET);
 }
 
-int signal_of(const char *command)
+int signal_of(const char *command, const char *whom)
 {
+    size_t length = strlen(whom);
     int number = 0;
 
-    if (strncmp(command, "signal ", 7) != 0)
+    if (strncmp(command, whom, length) != 0 || command[length] != ' ')
         return 0;
-    for (command += 7; *command >= '0' && *command <= '9' && number < 100; command++)
+    for (command += length + 1; *command >= '0' && *command <= '9' && number < 100; command++)
         number = number * 10 + (*command - '0');
     return *command == '\0' && number <= 64 ? number : 0;
 }

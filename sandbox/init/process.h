@@ -56,7 +56,8 @@ void alarm_at(struct alarm *alarm, int64_t time);
 
 int set_signal_mask(uint64_t mask);
 
-/* The N of "signal N", 0 if it is anything else. `command` ends with NUL. */
-int signal_of(const char *command);
+/* The number N in "signal N" (to the workload) or "group N" (to its process group), 0 if `command` does not begin with
+ * the word `whom`. `command` ends with NUL. */
+int signal_of(const char *command, const char *whom);
 
 #endif

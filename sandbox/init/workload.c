@@ -101,15 +101,18 @@ int step_chdir(const struct step *step)
     return error;
 }
 
-int step_setsid(const struct step *step)
+int step_setpgid(const struct step *step)
 {
     (void)step;
-    return outcome(setsid());
+    return outcome(syscall(SYS_setpgid, 0L, 0L));
 }
 
-int step_ctty(const struct step *step)
+/* SIGTTOU, which the kernel sends to a process that is not in the foreground yet, is blocked still. */
+int step_foreground(const struct step *step)
 {
-    return outcome(ioctl((int)step->args[0].number, TIOCSCTTY, 0));
+    pid_t group = getpid();
+
+    return outcome(ioctl((int)step->args[0].number, TIOCSPGRP, &group));
 }
 
 int step_reset_signals(const struct step *step)

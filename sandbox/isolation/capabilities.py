@@ -71,10 +71,11 @@ def before(spec: Spec) -> Iterator[Step]:
     if names:
         # KEEP_CAPS carries them over the change of the ids; execve clears it.
         # Who is given CAP_SETUID may give up all others with its uid, as usual: that "fixup" stays on.
-        bits, locks = NOROOT | KEEP_CAPS, NOROOT | KEEP_CAPS
+        bits, locks = NOROOT | KEEP_CAPS, NOROOT
     else:
-        bits, locks = NOROOT | NO_SETUID_FIXUP | NO_CAP_AMBIENT_RAISE, (NOROOT | NO_SETUID_FIXUP | KEEP_CAPS
-                                                                       | NO_CAP_AMBIENT_RAISE)
+        # KEEP_CAPS stays unlocked: it keeps only capabilities that the process has, and programs that drop privileges
+        # (ping, setpriv, man-db) fail when prctl(PR_SET_KEEPCAPS) does.
+        bits = locks = NOROOT | NO_SETUID_FIXUP | NO_CAP_AMBIENT_RAISE
     yield _step(names, "securebits", bits | locks << 1)
     yield _step(names, "bounding", mask(names))
 

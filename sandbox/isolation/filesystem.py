@@ -14,18 +14,22 @@ from ..spec import Spec
 from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING
 from ..steps import Step
-from . import devices, namespaces, paths, volumes
+from . import cgroup_view, devices, namespaces, paths, volumes
 from .mounts import INERT, KERNEL, RDONLY, Tree, extra_tmpfs, place, step, take, tmpfs
 from .namespaces import BASE, is_lent, is_rootless, is_shifted, private
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from ..facts import Hierarchy
 
 SLOTS = 64
 """How many trees the init holds at a time."""
 SCRATCH = "/tmp"
 """Where the layers of an overlay are put together, on top of the host's own, which is taken by then."""
 RESOLVER = "/etc/resolv.conf"
+ANEW = ("/proc", "/sys", "/dev", *paths.PRIVATE)
+"""Directories of the host's root in whose place something is mounted."""
 
 
 def wanted_places(spec: Spec) -> tuple[str, ...]:
@@ -36,9 +40,10 @@ def wanted_places(spec: Spec) -> tuple[str, ...]:
     return (*found, RESOLVER) if spec.network == "host" and not spec.rootfs else tuple(found)
 
 
-def enter(spec: Spec, host: Host) -> Iterator[Step]:
+def enter(spec: Spec, host: Host, cgroups: Sequence[Hierarchy] = ()) -> Iterator[Step]:
     """Build it and go there.
 
+    :param cgroups: the cgroup trees in which the command has a cgroup of its own.
     :raises SpecError: something that is asked for is not there.
     """
     owner = BASE if is_shifted(spec, host) else 0 if is_lent(spec, host) else None
@@ -68,6 +73,9 @@ def enter(spec: Spec, host: Host) -> Iterator[Step]:
     yield step("root", 0, realises="rootfs" if spec.rootfs else "")
     if layers:
         yield step("attr", "/", INERT)
+    elif not spec.rootfs and not is_rootless(spec, host):  # without root, the kernel locks mounts in their places
+        points = {point for point, _ in host.mounts}
+        yield from (step("discard", path) for path in ANEW if path in points)
     if spec.rootfs and not spec.read_only:
         yield from (step("mkdir_in", path, 0o755) for path in ("/proc", "/sys", "/dev"))
     yield from (place(slots[tree], tree) for tree in kernel)
@@ -82,6 +90,7 @@ def enter(spec: Spec, host: Host) -> Iterator[Step]:
         # A network namespace takes longer to make than all of the above: only now is it waited for.
         yield from namespaces.enter(spec, host)
     yield from _sys(spec, host)
+    yield from cgroup_view.places(cgroups, spec, host)
     yield from devices.queues(spec, host)
     yield devices.close(host)
     wanted: list[Tree | Tmpfs] = [*extra, *spec.tmpfs]
@@ -254,8 +263,7 @@ def _working_tree(spec: Spec, host: Host, directory: str) -> str:
 
 def _submounts(spec: Spec, host: Host) -> Iterator[Tree]:
     """What is mounted in the host's root, which the overlay has not: the file systems with files on them."""
-    anew = ("/proc", "/sys", "/dev", *paths.PRIVATE)
     points = {point: kind for point, kind in host.mounts if point != "/" and kind not in paths.VIRTUAL}
     for point in points:
-        if point not in anew and not any(paths.is_below(point, one) for one in anew):
+        if point not in ANEW and not any(paths.is_below(point, one) for one in ANEW):
             yield Tree(point, point, INERT | RDONLY, volumes.shifted(point, spec, host), recursive=False)

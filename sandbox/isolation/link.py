@@ -47,7 +47,7 @@ class Link:
         self._table: Table | None = None
         self._ports: list[socket.socket] = []
         self.ops: dict[str, Callable[[Step], None]] = {
-            "reserve": self._reserve, "nftables": self._nftables, "veth": self._veth, "sysctl": self._sysctl,
+            "reserve": self._reserve, "nftables": self._nftables, "veth": self._veth,
             "address": self._address, "route": self._route, "netem": self._netem, "tbf": self._tbf,
             "delete_link": self._delete_link, "delete_table": self._delete_table,
         }
@@ -108,16 +108,6 @@ class Link:
 
         self._index = self._in("outside", f"make the device {device}", make,
                                hint=f"run it again, with another {spelled('name')}")
-
-    def _sysctl(self, step: Step) -> None:
-        """Write a setting of the sandbox's own network namespace: /proc/sys/net is that of the thread that looks."""
-        name, value = map(str, step.args)
-
-        def write(_: object) -> None:
-            with open(f"/proc/sys/{name.replace('.', '/')}", "wb", buffering=0) as file:
-                file.write(value.encode())
-
-        self._in("inside", f"set {name} to {value}", write)
 
     def _address(self, step: Step) -> None:
         """Give a device its address, and switch it on. Its network is a route of our own: two cannot have one."""

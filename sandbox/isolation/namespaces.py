@@ -160,19 +160,24 @@ def enter(spec: Spec, host: Host) -> Iterator[Step]:
         yield _init("hostname", spec.hostname, realises="hostname")
     if "net" in made:
         yield _init("lo_up")
+        yield from _unprivileged(spec, host)
 
 
 def settle(spec: Spec, host: Host) -> Iterator[Step]:
-    """The workload, in its cgroup by now, makes that the root of what it sees of them.
+    """Make the cgroups that the workload is in by now the roots of what it sees of them."""
+    if "cgroup" in private(spec, host):
+        yield _workload("unshare", CLONE_NEWCGROUP)
 
-    In a namespace that is shared they are not mounted: done in the initial one, that would take the options of the
-    host's own mount away, ``nsdelegate`` among them (apply_cgroup_root_flags() in kernel/cgroup/cgroup.c).
+
+def _unprivileged(spec: Spec, host: Host) -> Iterator[Step]:
+    """Let the command use low ports and ping(8) without a capability in a network namespace of its own, as docker does.
+
+    Group ids must exist in the init's user namespace (ip-sysctl in the kernel's documentation of networking).
     """
-    if "cgroup" not in private(spec, host):
-        return
-    yield _workload("unshare", CLONE_NEWCGROUP)
-    if host.cgroup_mode == "v2":
-        yield _workload("mount_cgroup", "/sys/fs/cgroup")
+    own = identity(spec, host).gid
+    groups = (0, 2**31 - 1) if host.ids else (own, own)
+    yield _init("sysctl", "net/ipv4/ip_unprivileged_port_start", "0")
+    yield _init("sysctl", "net/ipv4/ping_group_range", f"{groups[0]} {groups[1]}")
 
 
 def enter_userns(spec: Spec, host: Host) -> Iterator[Step]:

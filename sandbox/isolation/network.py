@@ -37,8 +37,6 @@ MOST_WAITING = 10_000
 """Packets that a delay may hold: 20 ms at 6 Gbit/s."""
 MOST_RATE = (2**32 - 1) * 8
 """Bits per second: the kernel's ``tc_ratespec`` has 32 bits for bytes."""
-UNPRIVILEGED = (("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647"))
-"""In a namespace of its own there is nothing to protect: no capability is needed for low ports and ping (as docker)."""
 SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
@@ -204,7 +202,6 @@ def connect(spec: Spec, host: Host, *, name: str) -> Iterator[Step]:
 
 def _settings(spec: Spec, host: Host, ends: Pair) -> Iterator[Step]:
     """Of the new device and the new namespace alone, in files that go with them."""
-    yield from (_step("sysctl", name, value) for name, value in UNPRIVILEGED)
     if host.network.ipv6:
         yield _step("write", f"/proc/sys/net/ipv6/conf/{ends.device}/disable_ipv6", "1")
     yield _step("write", f"/proc/sys/net/ipv4/conf/{ends.device}/forwarding", "1", realises="network")

@@ -76,7 +76,7 @@ def check_target(field: str, wish: str, kind: str, path: str, spec: Spec, host: 
     if target.kind and target.kind != kind and not _is_made(target.real, spec):
         raise SpecError(f"{spelled(field, wish)}: one is a {kind}, the other a {target.kind}",
                         field=field, hint="a file goes on a file, a directory on a directory")
-    if not target.kind and not spec.overlay and not _is_made(path, spec):
+    if not target.kind and not spec.overlay and not _is_made(target.real, spec) and not _is_made(path, spec):
         raise SpecError(f"{spelled(field, wish)}: / is read-only and has no {path}", field=field,
                         hint=f"choose a place that is there, or one in /tmp, or add {spelled('overlay', True)}")
 

@@ -22,7 +22,7 @@ PHASES = {
 OPS = {
     "makedirs": "start", "spawn": "start",
     "property": "create", "mkdir": "create", "check_type": "create", "inherit": "create", "start_unit": "create",
-    "start_service": "create", "reserve": "create", "nftables": "create", "veth": "create", "sysctl": "create",
+    "start_service": "create", "reserve": "create", "nftables": "create", "veth": "create",
     "address": "create", "route": "create", "netem": "create", "tbf": "create",
     "enable": "enable", "split": "enable",
     "write": "limit", "read_back": "limit", "device_filter": "limit", "has_filter": "limit", "read_property": "limit",

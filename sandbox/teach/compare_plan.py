@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ..isolation.cgroup_view import ROOT
 from ..isolation.exposure import exposure
+from ..isolation.paths import is_below
 from ..report import LimitReport
 from ..spec import Spec
 from ..spelling import flag_of
@@ -66,9 +68,14 @@ def isolation(plan: Plan, spec: Spec) -> Isolation:
 
     steps = [(step.op, step.args) for step in plan.steps if step.op in NAMESPACES
              or (step.where in (Where.INIT, Where.WORKLOAD) and step.phase in (Phase.ENTER, Phase.EXEC)
-                 and step.op not in UNRELATED)]
+                 and step.op not in UNRELATED and not _shows_cgroups(step))]
     found = exposure(spec, plan)
     return Isolation(len(steps), f"{zlib.crc32(repr(steps).encode()):08x}", found.score, found.band)
+
+
+def _shows_cgroups(step: Step) -> bool:
+    """It shows the sandbox's cgroups inside: which there are is a matter of the driver, and isolates nothing."""
+    return any(str(arg) == ROOT or is_below(str(arg), ROOT) for arg in step.args)
 
 
 def property_text(step: Step) -> str:

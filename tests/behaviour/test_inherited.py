@@ -42,7 +42,7 @@ print(json.dumps({
     "nofile": resource.getrlimit(resource.RLIMIT_NOFILE), "core": resource.getrlimit(resource.RLIMIT_CORE),
     "personality": ctypes.CDLL(None).personality(0xffffffff) & 0x0040000, "slack": prctl(30, 0, 0, 0, 0),
     "death": death.value, "ignored": int(status["SigIgn"], 16) & 1, "blocked": int(status["SigBlk"], 16),
-    "secret": "SECRET" in os.environ, "cwd": os.getcwd(), "session": os.getsid(0) == os.getpid(),
+    "secret": "SECRET" in os.environ, "cwd": os.getcwd(), "session": os.getsid(0) == os.getppid(),
     "securebits": prctl(27, 0, 0, 0, 0) & 3, "keyring": ctypes.CDLL(None).syscall(KEYCTL, 0, -3, 0),
     "policy": os.sched_getscheduler(0)}))
 """

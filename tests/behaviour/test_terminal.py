@@ -41,7 +41,7 @@ def console() -> Iterator[Console]:
 
 
 def test_terminal_of_its_own(sandbox: Program, console: Console) -> None:
-    code = ("import os; print(*map(os.isatty, range(3)), os.tcgetpgrp(0) == os.getpgrp(), os.getsid(0) == os.getpid(),"
+    code = ("import os; print(*map(os.isatty, range(3)), os.tcgetpgrp(0) == os.getpgrp(), os.getsid(0) == os.getppid(),"
             " 'end')")
     with console.start(sandbox, "-t", *python(code)) as running:
         assert console.expect(b"end\r\n") == b"True True True True True end\r\n"
@@ -94,7 +94,7 @@ def test_ctrl_c_ends_what_does_not_catch_it(sandbox: Program, console: Console, 
         console.expect(b"up\r\n")
         console.type(b"\x03")
         done = running.finish()
-    assert done.code == 130
+    assert done.code == -signal.SIGINT, "by the signal, as the command: a shell ends its loop then, and shows 130"
     assert done.report["signal"] == signal.SIGINT
 
 
@@ -141,7 +141,7 @@ def test_slow_reader_of_a_terminal_costs_no_memory(sandbox: Program) -> None:
         assert int(status(running.pid)["VmRSS"].split()[0]) - memory < 4096
         running.process.stdout.close()  # type: ignore[union-attr]
         running.process.stdout = None
-        assert running.finish().code in (129, 141)
+        assert running.finish().code in (1, 129, 141), "1: its write fails before it hears of the SIGHUP"
 
 
 def test_terminal_hangs_up(sandbox: Program) -> None:

@@ -23,6 +23,7 @@ FLAGS = ("-m", "64m", "--cpus", "0.5", "--pids-limit", "20", "--cpuset-cpus", "0
 CALLS = "mount,umount2,move_mount,fsmount,open_tree,mount_setattr,mkdir,mkdirat,rmdir,unlink,unlinkat,rename," \
         "renameat2,write,pwrite64,writev,pivot_root,chroot,sethostname"
 STRING = r'"((?:[^"\\]|\\.)*)"'
+CGROUPS = "/sys/fs/cgroup"
 
 
 def explained(sandbox: Program, name: str, *words: str) -> dict[str, Any]:
@@ -67,10 +68,11 @@ def test_kernel_sees_only_the_plan(sandbox: Program, tmp_path: Path) -> None:
     steps = plan["steps"]
     made = {step["args"][0] for step in steps if step["op"] == "mkdir"}
     made |= {step["args"][1] for step in steps if step["op"] == "split"}
+    inside = {step["args"][0] for step in steps if step["op"] == "mkdir_in" and step["args"][0].startswith(CGROUPS)}
     assert made or sandbox.driver == "systemd"
     _check_mounts([(match[1], match[2]) for match in calls], steps)
     _check_writes([match[2] for match in calls if "write" in match[1]], steps)
-    _check_directories([(match[1], match[2]) for match in calls], made)
+    _check_directories([(match[1], match[2]) for match in calls], made, inside)
 
 
 def _check_mounts(calls: list[tuple[str, str]], steps: list[dict[str, Any]]) -> None:
@@ -85,7 +87,8 @@ def _check_mounts(calls: list[tuple[str, str]], steps: list[dict[str, Any]]) -> 
     seen = [match[1] or match[2] for name, call in calls if name == "move_mount"
             and (match := re.search(rf"\d+<([^>]*)>, \"\", MOVE|AT_FDCWD[^,]*, {STRING}, MOVE", call))]
     place = {"root": lambda _: "/", "mount": lambda args: args[1], "place": lambda args: args[1],
-             "mask": lambda args: args[0], "read_only": lambda args: args[0], "mount_cgroup": lambda args: args[0]}
+             "mask": lambda args: args[0], "read_only": lambda args: args[0], "mount_cgroup": lambda args: args[0],
+             "discard": lambda args: args[0]}
     planned = [place[step["op"]](step["args"]) for step in steps if step["op"] in place]
     absent = {path for path in (*masks, "/proc/sysrq-trigger") if not os.path.lexists(path)}
     assert seen == [path for path in planned if path not in absent]
@@ -112,9 +115,10 @@ def _check_writes(calls: list[str], steps: list[dict[str, Any]]) -> None:
     assert {one for one in seen if one[0] in joined} == {(path, "0") for path in joined}
 
 
-def _check_directories(calls: list[tuple[str, str]], made: set[str]) -> None:
-    text = [call for name, call in calls if name.startswith("mkdir") and "/sys/fs/cgroup" in call]
-    assert {re.search(STRING, call)[1] for call in text} == made  # type: ignore[index]
+def _check_directories(calls: list[tuple[str, str]], made: set[str], inside: set[str]) -> None:
+    found = [match for name, call in calls if name.startswith("mkdir") and CGROUPS in call
+             and (match := re.match(rf"(?:\d+<([^>]*)>, )?{STRING}", call))]
+    assert {os.path.join(match[1] or "", match[2]) for match in found} == made | inside
     for name, call in calls:
         if name in ("rmdir", "unlink", "unlinkat") and "/sys/fs/cgroup" in call:
             assert any(path in call or path.rpartition("/")[0] in call for path in made), (name, call)

@@ -209,8 +209,9 @@ def test_the_cgroup_namespace_is_new(output: Output) -> None:
 
 def test_its_own_cgroup_is_mounted_read_only_or_not_at_all(output: Output) -> None:
     enter = plain(("mount", "tmpfs", "/sys/fs/cgroup", 0, ""))
+    shown = [("mount_cgroup", place, "cgroup2", "") for place in ("/sys/fs/cgroup", "/no/such")]
     text = output(plan(shell("ls /sys/fs/cgroup; ! mkdir /sys/fs/cgroup/x 2>&1"), enter=enter, workload=[
-        ("unshare", CLONE_NEWCGROUP), ("mount_cgroup", "/sys/fs/cgroup"), ("mount_cgroup", "/no/such"), *SIGNALS]))
+        ("unshare", CLONE_NEWCGROUP), *shown, *SIGNALS]))
     if "cgroup2" in Path("/proc/filesystems").read_text():
         assert "cgroup.controllers" in text
         assert "Read-only file system" in text

@@ -81,7 +81,8 @@ def test_identity_limits_and_directory(output: Callable[..., str]) -> None:
 
 def test_a_terminal_becomes_the_controlling_one(run: Callable[..., Run]) -> None:
     ours, theirs = pty.openpty()
-    steps = plan(shell("echo here >/dev/tty"), workload=[("setsid",), ("ctty", 0), *SIGNALS])
+    steps = plan(shell("echo here >/dev/tty"), enter=[*ENTER, ("setsid",), ("ctty", 0)],
+                 workload=[("setpgid",), ("foreground", 0), *SIGNALS])
     try:
         assert run(steps, stdio=(theirs, theirs, theirs)).exit_code() == 0
         assert os.read(ours, 100) == b"here\r\n"

@@ -97,7 +97,7 @@ def test_a_step_of_the_workload_that_fails_is_named(run: RunIt, step: Row, error
 def everything() -> list[Step]:
     return plan(("/bin/true",), enter=held(("hostname", "x"), ("lo_up",), *HOST, PIVOT), workload=[
         ("unshare", CLONE_NEWCGROUP), ("chdir", "/"), ("enter_userns",), ("securebits", SECUREBITS), *ROOT[1:4],
-        ("bounding", 0), ("capset", 0, 0, 0), ("setsid",), *SIGNALS, ("no_new_privs",), ("seccomp", bpf(KILL), 0)])
+        ("bounding", 0), ("capset", 0, 0, 0), ("setpgid",), *SIGNALS, ("no_new_privs",), ("seccomp", bpf(KILL), 0)])
 
 
 def test_everything_together(run: RunIt, everything: list[Step]) -> None:

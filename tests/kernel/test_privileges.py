@@ -43,7 +43,7 @@ def test_capabilities_are_exactly_the_kept_ones(output: Output, kept: int) -> No
     ids = ROOT[:4]
     enter = held(*HOST, PIVOT)
     workload = [ids[0], ("securebits", 0x2F & ~0x40), *ids[1:], ("bounding", kept), ("capset", kept, kept, kept),
-                ("ambient", kept), ("setsid",), *SIGNALS, ("no_new_privs",)]
+                ("ambient", kept), ("setpgid",), *SIGNALS, ("no_new_privs",)]
     found = status(output(plan(shell(STATUS), enter=enter, workload=workload)))
     assert {key: value for key, value in found.items() if key != "Seccomp"} == {
         "CapInh": kept, "CapPrm": kept, "CapEff": kept, "CapBnd": kept, "CapAmb": kept, "NoNewPrivs": 1}

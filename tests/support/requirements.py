@@ -74,6 +74,8 @@ REQUIREMENTS: dict[str, tuple[str, Callable[[], bool]]] = {
     "lent": ("/etc/subuid and /etc/subgid lend no ids to this user", _ids_are_lent),
     "bash": ("no bash", _command("bash")),
     "cc": ("no C compiler", _command("cc")),
+    "java": ("no Java compiler", _command("javac")),
+    "node": ("no node", _command("node")),
     "chromium": ("no chromium", _command("chromium")),
     "scopes": ("the kernel's Landlock has no scopes (ABI 6, Linux 6.12)", _scopes),
     "oomd": ("no systemd-oomd", lambda: os.path.exists("/usr/lib/systemd/systemd-oomd")),

@@ -34,7 +34,8 @@ def steps() -> list[Step]:
                 if step.where in CHILDREN and step.op not in ELSEWHERE:
                     found.setdefault((step.op, step.realises), step)
     more = (("symlink_in", "a", "/b"), ("mknod_in", "/dev/x", 0, 0, 0, 0, 0), ("node", 0, 0, 0, 0, 0, 0, 0),
-            ("overlay", 0, "/a", "/b", "/c"), ("setns", 1), ("enter_userns",), ("mount_cgroup", "/sys/fs/cgroup"))
+            ("overlay", 0, "/a", "/b", "/c"), ("setns", 1), ("enter_userns",),
+            ("mount_cgroup", "/sys/fs/cgroup", "cgroup2", ""))
     return [*found.values(), *(Step(op=op, phase=Phase.ENTER, args=args, where=Where.INIT) for op, *args in more)]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.cgroup.hierarchy import Mount, find
+from sandbox.cgroup.hierarchy import Mount, find, mounts
 from sandbox.cgroup.names import file_names
 from sandbox.facts import Hierarchy
 
@@ -283,6 +283,23 @@ def test_mount_points_are_unescaped() -> None:
     mount = Mount(r"9 8 0:5 /a\134b /mnt/with\040space\011tab\012nl rw - cgroup2 my\040source rw")
     assert (mount.root, mount.point, mount.source) == ("/a\\b", "/mnt/with space\ttab\nnl", "my source")
     assert not mount.read_only
+
+
+@pytest.mark.parametrize("lines, seen", [
+    (["2 1 0:1 / / rw - ext4 x rw", "3 2 0:2 / /a/b rw - tmpfs below rw", "4 2 0:3 / /a rw - tmpfs above rw"],
+     ["x", "above"]),
+    (["2 1 0:1 / / rw - ext4 x rw", "3 2 0:2 / /a rw - tmpfs below rw", "4 3 0:3 / /a rw - tmpfs above rw"],
+     ["x", "above"]),
+    (["2 1 0:1 / / rw - ext4 x rw", "3 2 0:2 / /a rw - tmpfs below rw", "4 3 0:3 / /a/b rw - tmpfs in rw",
+      "5 3 0:4 / /a rw - tmpfs above rw"], ["x", "above"]),
+    (["2 1 0:1 / / rw - ext4 x rw", "3 2 0:2 / /a rw - tmpfs first rw", "4 3 0:3 / /a/b rw - tmpfs in rw",
+      "5 2 0:4 / /ab rw - tmpfs beside rw"], ["x", "first", "in", "beside"]),
+    (["2 2 0:1 / / rw - rootfs x rw", "3 2 0:2 / /a rw - tmpfs first rw"], ["x", "first"]),
+], ids=["by one above", "by one in its place", "with its parent", "not hidden", "a root that is its own parent"])
+def test_a_mount_that_another_hides_is_none(tmp_path: Path, lines: list[str], seen: list[str]) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text("\n".join(lines))
+    assert [mount.source for mount in mounts(str(tmp_path))] == seen
 
 
 def test_files_come_from_a_real_child_when_there_is_one(tmp_path: Path) -> None:

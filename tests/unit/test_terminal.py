@@ -18,20 +18,22 @@ import pytest
 RUNNER = """
 import os, signal, subprocess, sys
 from sandbox_cli.foreground import Foreground
-from sandbox_cli.signals import ENDING, PASSED, Signals
+from sandbox_cli.signals import ENDING, JOB_CONTROL, PASSED, Signals
 from sandbox_cli.terminal import Terminal
 
 class Child:
+    stopped = None
     def __init__(self, argv, **files):
         self.popen = subprocess.Popen(argv, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, []), **files)
         self.fd = os.pidfd_open(self.popen.pid)
     def fileno(self): return self.fd
     def poll(self): return self.popen.poll()
     def send_signal(self, number): self.popen.send_signal(number)
+    def signal_group(self, number): os.killpg(self.popen.pid, number)
     def kill(self): self.popen.kill()
     def stop(self): self.popen.send_signal(signal.SIGUSR1)
 
-signals = Signals(ENDING | PASSED | {signal.SIGCONT})
+signals = Signals(ENDING | PASSED | JOB_CONTROL)
 kind, grace, *argv = sys.argv[1:]
 if kind == "pty":
     with Terminal() as terminal:
