@@ -143,11 +143,11 @@ class Foreground:
         """Until the workload has ended and its output is written."""
         while True:
             ended = self._process.poll() is not None
-            if self._process.stopped and (self._is_stopping or _in_foreground()):
-                self._suspend()
             if self._terminal is not None and self._terminal.is_in_background:
                 self._terminal.resume()
             written = self._terminal is None or self._terminal.relay()
+            if self._process.stopped and (self._is_stopping or _in_foreground()):
+                self._suspend()
             if ended and (written or self._asked):
                 return
             self._sleep(watch_process=not ended)

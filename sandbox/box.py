@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from errno import EEXIST
+from stat import S_ISDIR
 
 from .cgroup import files
 from .draft import Draft, random_name
@@ -99,24 +100,34 @@ def checked(spec: Spec) -> Spec:
     return spec
 
 
-def _check_stream(name: str, fd: object) -> None:
+def _check_stream(name: str, number: int, fd: object) -> None:
     """Refuse what cannot be a stream of the command.
 
-    :raises SpecError: it is neither None nor the number of an open file.
+    :param number: the fd of the caller that the command gets if ``fd`` is None.
+    :raises SpecError: it is neither None nor the number of an open file, or it is a directory.
     """
     if fd is None:
-        return
-    if not isinstance(fd, int) or isinstance(fd, bool):
+        try:
+            mode = os.fstat(number).st_mode
+        except OSError:  # it is closed, and so it will be for the command
+            return
+        fd = number
+    elif not isinstance(fd, int) or isinstance(fd, bool):
         raise SpecError(f"{name}: a {type(fd).__name__} is no file descriptor", field=name,
                         hint="give the fileno() of an open file")
-    if fd < 0:
+    elif fd < 0:
         raise SpecError(f"{name}: {fd} is no file descriptor", field=name, hint="for subprocess.PIPE give an end of "
                         "os.pipe(), for DEVNULL open os.devnull, and for STDOUT give the number that stdout has")
-    try:
-        os.fstat(fd)
-    except OSError as error:
-        raise SpecError(f"{name}: file descriptor {fd}: {error.strerror}", field=name,
-                        hint="keep the file open until start()") from None
+    else:
+        try:
+            mode = os.fstat(fd).st_mode
+        except OSError as error:
+            raise SpecError(f"{name}: file descriptor {fd}: {error.strerror}", field=name,
+                            hint="keep the file open until start()") from None
+    if S_ISDIR(mode):
+        from .streams import directory
+
+        raise directory(name, fd)
 
 
 def prepare(spec: Spec, host: Host) -> None:
@@ -186,12 +197,12 @@ class Sandbox:
         """Make the cgroup, set and verify the limits, and start the command. Once per Sandbox.
 
         :param stdin: fd for the command's standard input; None passes the caller's on. Likewise the others.
-        :raises SpecError: one of them is no open file.
+        :raises SpecError: one of them is no open file, or a directory.
         :raises StepError: a step failed; everything is removed again.
         """
         stdio = (stdin, stdout, stderr)
-        for name, fd in zip(("stdin", "stdout", "stderr"), stdio, strict=True):
-            _check_stream(name, fd)
+        for number, (name, fd) in enumerate(zip(("stdin", "stdout", "stderr"), stdio, strict=True)):
+            _check_stream(name, number, fd)
         if self._process is not None:
             raise SandboxError("the sandbox was started before", hint="make a new Sandbox for each run")
         for _ in range(ADDRESSES):

@@ -51,6 +51,7 @@ class Executor:
         self.stdio = stdio
         self._best_effort = best_effort
         self._join_fds: list[int] = []
+        self._preserved: tuple[int, ...] = ()
         self._told: dict[str, Record] = {}
         self._link: Link | None = None
         self._ops: dict[str, Callable[[Step], None]] = {
@@ -62,7 +63,7 @@ class Executor:
         }
         self._late: dict[str, Callable[[Step], Step | None]] = {
             "launcher": self._bind_launcher, "give_streams": self._bind_streams, "tree": self._bind_terminal,
-            "seccomp": self._bind_filter, "label": self._bind_label,
+            "seccomp": self._bind_filter, "label": self._bind_label, "preserve_fds": self._bind_preserved,
         }
 
     def run(self) -> None:
@@ -260,7 +261,7 @@ class Executor:
         from .streams import give
 
         uid, gid = (int(str(arg)) for arg in step.args)
-        give(self.stdio, uid, gid)
+        give((*self.stdio, *self._preserved), uid, gid)
 
     def _open(self, step: Step) -> None:
         """Open ``tasks`` for the workload's ``join``."""
@@ -280,7 +281,7 @@ class Executor:
         """Everything holds: let the init start the workload."""
         assert self.guard is not None
         self.ancestors = Ancestors(self.plan.reads)  # while the init is still busy with its mounts
-        self.guard.go(self._join_fds)
+        self.guard.go((*self._join_fds, *self._preserved))
 
     # -- late values: of these steps the plan says what is wanted, and only who carries it out knows what that is
 
@@ -291,6 +292,13 @@ class Executor:
         from .streams import given
 
         return step._replace(args=(*(arg for arg in step.args if arg != STREAMS), *given(self.stdio)))
+
+    def _bind_preserved(self, step: Step) -> Step:
+        from .streams import preserved
+
+        first, last = map(int, map(str, step.args))
+        self._preserved = tuple(preserved(first, last))
+        return step._replace(args=self._preserved)
 
     def _bind_terminal(self, step: Step) -> Step:
         if TERMINAL not in step.args:

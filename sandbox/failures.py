@@ -69,6 +69,7 @@ WHAT = {
     "setsid": "cannot start a session", "ctty": "cannot make stdin the controlling terminal",
     "setpgid": "cannot start a process group", "foreground": "cannot put the command in the foreground of its terminal",
     "reset_signals": "cannot reset the signals", "close_fds": "cannot close the other files",
+    "preserve_fds": "cannot keep files open for the command",
     "remove": "cannot remove the cgroup {0}", "unlink": "cannot remove the state file {0}",
     "systemctl": "cannot stop the unit by systemctl", "thaw": "cannot keep the path of the freezer cgroup",
 }

@@ -66,6 +66,8 @@ MAX_QUOTA = 2**44 - 1
 """Microseconds; the kernel's ``max_bw_runtime_us``."""
 MAX_TASKS = 4_194_304
 """``PID_MAX_LIMIT``; ``pids.max`` refuses more."""
+MOST_FDS = 100
+"""Below the 253 that one message takes (``SCM_MAX_FD``), with room for those of the cgroups."""
 
 
 class Option(NamedTuple):
@@ -238,6 +240,8 @@ TABLE: tuple[Option, ...] = (
     Option("cwd", parse_word, "DIR", "working directory", "Command", ("-w",)),
     Option("user", parse_word, "USER[:GROUP]", "run as this user, by name or number", "Command", ("-u",)),
     Option("tty", None, "", "give the command a terminal of its own", "Command", ("-t",)),
+    Option("preserve_fds", partial(_count, low=0, high=MOST_FDS, example="1"), "N",
+           "pass N open files on besides stdin, stdout and stderr: fds 3 to N+2", "Command"),
     Option("network", partial(values.parse_choice, words=("none", "host", "veth")), "none|host|veth",
            "none: only the loopback device; host: share the host's; veth: a device of its own", "Isolation",
            ("--net",)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from .errors import StepError
+from .errors import SpecError, StepError
 from .spelling import spelled
 from .stdlib import TYPE_CHECKING, suppress
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def give(streams: Sequence[int | None], uid: int, gid: int) -> None:
     """Make the workload the owner of those of its streams that :func:`given` names.
 
-    :param streams: stdin, stdout and stderr; None for the launcher's own.
+    :param streams: stdin, stdout and stderr, None for the launcher's own; after them, other files that it gets.
     :param uid: as seen from outside.
     """
     for number in given(streams):
@@ -35,7 +35,7 @@ def given(streams: Sequence[int | None]) -> Iterator[int]:
         found = number if fd is None else fd
         with suppress(OSError):  # it is closed
             is_pipe = stat.S_ISFIFO(os.fstat(found).st_mode) and _name(found).startswith("pipe:")
-            if is_pipe or (fd is not None and os.isatty(fd)):
+            if is_pipe or (fd is not None and number < 3 and os.isatty(fd)):
                 yield number
 
 
@@ -49,6 +49,35 @@ def terminal(stdin: int | None) -> str:
     except OSError as error:
         raise StepError(f"{spelled('tty')}: stdin of the command is no terminal", errno=error.errno or 0,
                         hint="give one to start(), e.g. the second fd of os.openpty()") from error
+
+
+def preserved(first: int, last: int) -> Iterator[int]:
+    """The fds from ``first`` to ``last`` that whoever started us has left open for us, or we for the workload.
+
+    :raises SpecError: ``last`` is none, or one is a directory.
+    """
+    for fd in range(first, last + 1):
+        try:
+            mode, is_passed_on = os.fstat(fd).st_mode, os.get_inheritable(fd)
+        except OSError:
+            is_passed_on = False
+        if is_passed_on:
+            if stat.S_ISDIR(mode):
+                raise directory("preserve_fds", fd)
+            yield fd
+        elif fd == last:
+            raise SpecError(f"{spelled('preserve_fds', last - first + 1)}: fd {last} is not open",
+                            field="preserve_fds", hint=f"it stands for the fds {first} to {last}")
+
+
+def directory(field: str, fd: int) -> SpecError:
+    """The error for a directory: by fchdir(2) and ``..``, the command would get from it to the host's root.
+
+    :param field: the keyword that has given the fd.
+    """
+    name = spelled(field) if field == "preserve_fds" else field
+    return SpecError(f"{name}: file descriptor {fd} is a directory, by which the command could leave the "
+                     "sandbox", field=field, hint=f"to show a directory inside, use {spelled('volume', 'DIR:DIR')}")
 
 
 def _name(fd: int) -> str:

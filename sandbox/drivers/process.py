@@ -38,6 +38,8 @@ RLIMIT_CORE = 4
 """The same on every architecture (<asm-generic/resource.h>): to load the module resource for it costs half a ms."""
 
 FEW_FILES = 64
+FIRST_FD = 3
+"""The first after stdin, stdout and stderr."""
 
 SAMPLE_MS = 100
 """How often a figure is sampled that the kernel keeps no peak of."""
@@ -189,7 +191,9 @@ def become(spec: Spec, host: Host, cgroups: Sequence[Hierarchy] = (), *, beside_
         yield _workload("foreground", 0, realises="tty")
     yield _workload("reset_signals")
     yield from seccomp.steps(spec, landlock.steps(host))
-    yield _workload("close_fds", 3)
+    yield _workload("close_fds", FIRST_FD)
+    if spec.preserve_fds:
+        yield _workload("preserve_fds", FIRST_FD, FIRST_FD + spec.preserve_fds - 1, realises="preserve_fds")
     yield from (_ulimit(item) for item in spec.limits.ulimit if _is_few(item))
     yield _workload("execve", candidates(spec), spec.argv, tuple(f"{key}={value}" for key, value in spec.env),
                     realises="argv")

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { MOST_FDS = 64 };
+enum { MOST_FDS = 128 };
 
 struct handed {
     int fds[MOST_FDS];

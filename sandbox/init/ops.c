@@ -75,6 +75,7 @@ const struct op OPS[] = {
     {"landlock", WORKLOAD, "i", step_landlock, false},
     {"seccomp", WORKLOAD, "bi", step_seccomp, false},
     {"close_fds", WORKLOAD, "i", step_close_fds, false},
+    {"preserve_fds", WORKLOAD, "i*", step_preserve_fds, false},
     {"execve", WORKLOAD, "lll", step_execve, false},
 };
 

@@ -55,6 +55,6 @@ int step_join(const struct step *), step_rlimit(const struct step *), step_setgr
 int step_setresgid(const struct step *), step_setresuid(const struct step *), step_chdir(const struct step *);
 int step_oom_score_adj(const struct step *), step_nice(const struct step *), step_ionice(const struct step *);
 int step_setpgid(const struct step *), step_foreground(const struct step *), step_reset_signals(const struct step *);
-int step_close_fds(const struct step *), step_execve(const struct step *);
+int step_close_fds(const struct step *), step_preserve_fds(const struct step *), step_execve(const struct step *);
 
 #endif

@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <time.h>
 
+int record_fd = CONTROL;
+
 enum { ROOM = PATH_MAX + 64 }; /* the longest is `left ERRNO PATH` */
 
 struct text {
@@ -79,7 +81,7 @@ static void send_text(struct text *text, int fd)
         message.msg_control = &control;
         message.msg_controllen = sizeof control;
     }
-    while (sendmsg(CONTROL, &message, MSG_NOSIGNAL) < 0 && errno == EINTR)
+    while (sendmsg(record_fd, &message, MSG_NOSIGNAL) < 0 && errno == EINTR)
         ;
 }
 

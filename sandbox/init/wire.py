@@ -93,6 +93,7 @@ OPS: dict[str, tuple[Where, str]] = {
     "foreground": (Where.WORKLOAD, "i"),
     "reset_signals": (Where.WORKLOAD, ""),
     "close_fds": (Where.WORKLOAD, "i"),
+    "preserve_fds": (Where.WORKLOAD, "i*"),
     "execve": (Where.WORKLOAD, "lll"),
 }
 """Every op that ``sandbox-init`` knows: who carries it out, and its arguments: ``i`` a number, ``s`` a text, ``l`` a

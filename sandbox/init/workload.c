@@ -126,6 +126,31 @@ int step_close_fds(const struct step *step)
     return outcome(close_range((unsigned)step->args[0].number, ~0U, CLOSE_RANGE_CLOEXEC));
 }
 
+/*
+ * Gives files of the launcher the numbers that they have there. They came last with "go". First all that is open moves
+ * out of the way of the numbers, where the execve closes it.
+ */
+int step_preserve_fds(const struct step *step)
+{
+    unsigned first = handed.count - step->count;
+    int above = PLAN_FD;
+
+    if (step->count > handed.count)
+        return EBADF;
+    for (unsigned i = 0; i < step->count; i++)
+        if (step->args[i].number >= above)
+            above = (int)step->args[i].number + 1;
+    if ((record_fd = fcntl(CONTROL, F_DUPFD_CLOEXEC, above)) < 0)
+        return errno;
+    for (unsigned i = 0; i < step->count; i++)
+        if ((handed.fds[first + i] = fcntl(handed.fds[first + i], F_DUPFD_CLOEXEC, above)) < 0)
+            return errno;
+    for (unsigned i = 0; i < step->count; i++)
+        if (syscall(SYS_dup3, handed.fds[first + i], (int)step->args[i].number, 0) < 0)
+            return errno;
+    return 0;
+}
+
 struct attempt {
     int error, index;
     bool exists, allowed; /* there is a file; its permissions let it be executed */

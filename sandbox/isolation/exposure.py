@@ -152,6 +152,7 @@ def _files(spec: Spec, plan: Plan) -> Iterator[Item]:
     yield Item("DeviceAllow", plain or bool(spec.device), 1000, "devices of the host, and their drivers", "--device")
     yield Item("DeviceAllow GPU", plain or spec.gpu, 500, "the GPU, its driver, and memory of others on it", "--gpu")
     yield Item("ProtectKernelTunables", below("/proc", "/sys"), 1000, "the kernel's settings", "-v")
+    yield Item("OpenFiles", bool(spec.preserve_fds), 500, "files that its caller has open", "--preserve-fds")
     yield Item("HostSockets", below("/run", "/var/run"), 1000, "the host's services by their sockets", "-v")
 
 

@@ -120,6 +120,7 @@ OPS = {
     "ctty": "make stdin the controlling terminal",
     "reset_signals": "default handlers, empty signal mask",
     "close_fds": "mark every fd from here on close-on-exec",
+    "preserve_fds": "give it those of these fds that are open, as the launcher inherited them: first, last",
     "execve": "run the command",
     "remove": "remove the cgroup, and what was made below it",
     "unlink": "remove the state file",

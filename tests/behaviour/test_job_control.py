@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,8 +53,13 @@ class Shell:
         environment = {"PATH": os.environ["PATH"], "PS1": PROMPT.decode(), "TERM": "dumb", "LC_ALL": "C"}
         self.process = subprocess.Popen(["bash", "--norc", "--noediting", "-i"], stdin=console.slave,
                                         stdout=console.slave, stderr=console.slave, cwd=directory, env=environment,
-                                        preexec_fn=console._take_over)
+                                        preexec_fn=self._begin)
         console.expect(PROMPT)
+
+    def _begin(self) -> None:
+        # A shell without job control starts us in the background with it ignored, and no shell can trap it then.
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+        self.console._take_over()
 
     def __enter__(self) -> Shell:
         return self
@@ -69,8 +75,9 @@ class Shell:
         return self.expect(until)
 
     def expect(self, until: bytes) -> bytes:
-        """What the terminal showed. Beside a terminal in use by a shell, one of ``-t`` ends a line with \\r\\r\\n."""
-        return self.console.expect(until).replace(b"\r\r\n", b"\r\n")
+        """What the terminal showed, but for what the inner one of ``-t`` adds: the late echo of Ctrl-Z, and a second
+        \\r at the end of a line while the outer one is the shell's."""
+        return self.console.expect(until).replace(b"\r\r\n", b"\r\n").replace(b"^Z", b"")
 
     def press(self, key: bytes, until: bytes = PROMPT) -> bytes:
         """Type a key; return what the terminal showed, up to ``until``."""

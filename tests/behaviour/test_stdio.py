@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from support.machine import eventually, status
-from support.sandbox_run import Program, python
+from support.sandbox_run import SANDBOX, Program, python
 
 pytestmark = [pytest.mark.matter("process"), pytest.mark.drivers("none")]
 
@@ -88,3 +89,48 @@ def test_full_disk_does_not_lose_the_exit_code(sandbox: Program) -> None:
 def test_input_that_stays_open_does_not_hold_the_end_up(sandbox: Program) -> None:
     with sandbox.start("--", "true", stdin=subprocess.PIPE) as running:
         assert running.process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_directory_is_refused(sandbox: Program, number: int) -> None:
+    """qwen-code#12267. Fails where it is passed on, and where Python ends by itself: "Fatal Python error"."""
+    done = sandbox("--", "true", wrap=("sh", "-c", f'exec "$@" {number}</', "sh"), report=False)
+    assert done.code == 2
+    assert number == 2 or done.err.startswith(f"sandbox: fd {number} is a directory")
+    assert done.err.count("\n") == (0 if number == 2 else 1)
+
+
+def test_the_program_is_found_behind_a_link(sandbox: Program, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(SANDBOX[0])
+    assert subprocess.run([str(tmp_path / "link"), "--version"], capture_output=True).stdout.startswith(b"sandbox ")
+
+
+class TestPreservedFiles:
+    """Process substitution: ``cat <(echo hi)`` has the name /dev/fd/63."""
+
+    def test_none_by_default(self, sandbox: Program) -> None:
+        done = sandbox("--", "cat", "/dev/fd/7", wrap=("sh", "-c", 'exec "$@" 7</etc/os-release', "sh"))
+        assert done.code == 1
+
+    @pytest.mark.requires("bash")
+    def test_process_substitution(self, sandbox: Program) -> None:
+        """firejail#6288."""
+        done = sandbox("--preserve-fds", "61", "--", "cat", wrap=("bash", "-c", 'exec "$@" <(echo hi)', "bash"))
+        assert done.out == b"hi\n", done
+
+    def test_they_keep_their_numbers_and_are_all(self, sandbox: Program) -> None:
+        script = ("import os; print(*(os.readlink(f'/proc/self/fd/{n}') for n in (3, 4, 6)), "
+                  "len(os.listdir('/proc/self/fd')))")
+        opened = "3</etc/os-release 4</etc/passwd 6</dev/null 7</etc/hosts"
+        done = sandbox("--preserve-fds", "4", *python(script), wrap=("sh", "-c", f'exec "$@" {opened}', "sh"))
+        assert done.out.split()[1:] == [b"/etc/passwd", b"/dev/null", b"7"], "0 to 2, three, and that of the directory"
+
+    def test_the_last_must_be_open(self, sandbox: Program) -> None:
+        done = sandbox("--preserve-fds", "5", "--", "true", report=False)
+        assert (done.code, done.err.splitlines()) == (2, [
+            "sandbox: --preserve-fds 5: fd 7 is not open (hint: it stands for the fds 3 to 7)"])
+
+    def test_a_directory_is_refused(self, sandbox: Program) -> None:
+        done = sandbox("--preserve-fds", "1", "--", "true", report=False, wrap=("sh", "-c", 'exec "$@" 3</', "sh"))
+        assert done.code == 2
+        assert "--preserve-fds: file descriptor 3 is a directory" in done.err

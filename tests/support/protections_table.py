@@ -107,7 +107,7 @@ ROWS = (
         (Edit("sandbox/init/main.c", "return close_range(FIRST_OTHER, ~0U, 0) == 0 && close_range(",
               "return close_range("),
          Edit(INIT, "if (!close_others(PLAN_FD, kept,", "if (!close_others(~0U - 1, kept,"),
-         Edit(PROCESS, '    yield _workload("close_fds", 3)\n')),
+         Edit(PROCESS, '    yield _workload("close_fds", FIRST_FD)\n')),
         ("test_escape_files.py::test_s08_only_the_standard_streams_are_open",
          "test_inside.py::test_only_the_standard_fds"), only="none"),
     Row("R08", "the SIGKILL after --stop-timeout",

@@ -50,7 +50,7 @@ def test_what_is_open_by_default() -> None:
 
 
 def test_everything_open() -> None:
-    found = exposure.exposure(wish(), Plan(driver="none", name="box", steps=()))
+    found = exposure.exposure(wish(preserve_fds=1), Plan(driver="none", name="box", steps=()))
     assert [one.item for one in found.items if not one.open] == []
     assert (found.score, found.band) == (10.0, "DANGEROUS")
 
