@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from .terminal import Terminal
 
 AGAIN = 5.0
-"""Seconds within which a second Ctrl-C kills the command; later, it is a first one again, as in a dialogue."""
+"""Seconds. A second Ctrl-C within this time after the first kills the sandbox. Later it counts as a first one, since an
+interactive program may get many."""
 LOOK_AGAIN = 0.1
-"""Seconds: ``fg`` of a shell tells a job that runs in the background nothing."""
+"""Seconds between two looks whether the shell has brought the runner to the foreground. The shell's ``fg`` sends no
+signal to a job that is running."""
 
 
 def run(spec: Spec, *, json: str | None, verbose: bool, parent: int | None) -> int:
@@ -53,7 +55,7 @@ def run(spec: Spec, *, json: str | None, verbose: bool, parent: int | None) -> i
         report, interrupted = _run(spec, signals, None)
     code = tell(report, target, verbose=verbose)
     if interrupted and report.signal == signal.SIGINT:
-        # Die of Ctrl-C as the command did: a shell does not end its loop because of an exit code of 130.
+        # SIGINT has killed the command. It must kill the runner, too: if that exits with 130, the shell's loop goes on.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -61,7 +63,7 @@ def run(spec: Spec, *, json: str | None, verbose: bool, parent: int | None) -> i
 
 
 def _run(spec: Spec, signals: Signals, terminal: Terminal | None) -> tuple[Report, bool]:
-    """Return the report, and whether Ctrl-C may have been passed on to the command."""
+    """Return the report, and whether the command may have been sent a Ctrl-C."""
     from sandbox.box import Sandbox
     from sandbox.drivers.cgroupfs import MANAGED
     from sandbox.isolation.exposure import warnings
@@ -136,7 +138,7 @@ class Foreground:
 
     @property
     def is_interrupted(self) -> bool:
-        """Ctrl-C may have been passed on to the command."""
+        """The command may have been sent a Ctrl-C: by the runner, or by a terminal of its own."""
         return self._interrupted is not None or self._terminal is not None
 
     def wait(self) -> None:
@@ -172,7 +174,8 @@ class Foreground:
     def _handle(self, number: int, is_key: bool) -> None:
         """Pass it on: the workload is in a session of its own, and hears nothing of our terminal by itself.
 
-        :param is_key: a key of our terminal sent it (Ctrl-C), and without us every process of the group would get it.
+        :param is_key: the kernel sent it for a key of our terminal, such as Ctrl-C. Without a sandbox, each process of
+            the terminal's foreground group would get it.
         """
         if number == signal.SIGCONT:
             self._resume()
@@ -191,7 +194,8 @@ class Foreground:
             self._end(number)
 
     def _interrupt(self) -> None:
-        """Ctrl-C: the command may go on, as it may without us. A second one soon after kills it."""
+        """Send Ctrl-C's SIGINT to the command's process group, and kill the sandbox if it is the second one in
+        :data:`AGAIN` seconds."""
         now = time.monotonic()
         if self._interrupted is not None and now < self._interrupted + AGAIN:
             self._process.kill()
@@ -199,17 +203,19 @@ class Foreground:
         self._process.signal_group(signal.SIGINT)
 
     def _suspend(self) -> None:
-        """Stop as the command has, so that our shell takes its terminal back, until the shell continues us."""
+        """Stop the runner, because the command is stopped: the shell then takes the terminal back. Return when the
+        shell continues the runner."""
         self._is_stopping = False
         if self._terminal is not None:
             self._terminal.restore()
-        # By SIGTSTP, which the kernel ignores where no shell could continue us: an orphaned process group.
+        # SIGTSTP and not SIGSTOP: the kernel drops it for an orphaned process group, which no shell would continue.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTSTP})
         os.kill(os.getpid(), signal.SIGTSTP)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTSTP})
         self._resume()
 
     def _resume(self) -> None:
+        """Take the terminal again, and continue the command if it is stopped."""
         if self._terminal is not None:
             self._terminal.resize()
             self._terminal.resume()
@@ -233,7 +239,7 @@ class Foreground:
 
 
 def _in_foreground() -> bool:
-    """True if our process group is the one that reads our controlling terminal; a shell waits for it then."""
+    """True if our process group is the foreground group of our controlling terminal: then the shell waits for it."""
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:  # there is none

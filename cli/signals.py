@@ -15,7 +15,8 @@ ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT
 PASSED = frozenset({signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH})
 JOB_CONTROL = frozenset({signal.SIGTSTP, signal.SIGCONT})
 SI_KERNEL = 0x80
-"""``si_code`` of a signal that no process has sent: for SIGINT, SIGQUIT and SIGTSTP, a key of the terminal."""
+"""``si_code`` of a signal that the kernel itself has sent (sigaction(2)). It sends SIGINT, SIGQUIT and SIGTSTP when
+somebody presses a key of the terminal."""
 _SIGINFO_SIZE = 128
 _SIGSET_SIZE = 128
 

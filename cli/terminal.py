@@ -16,7 +16,7 @@ END_OF_FILE = b"\x04"
 
 class Terminal:
     """A pty whose slave end is the workload's terminal. Use as a context manager: our own terminal, if stdin is one,
-    is raw in between, while it is ours and not the shell's, and restored on every way out.
+    is raw in between while the runner is in the foreground, and restored on every way out.
 
     At most one chunk is held for each direction: while it cannot be written, no more is read.
 
@@ -45,14 +45,14 @@ class Terminal:
         os.close(self._stdout)
 
     def resume(self) -> None:
-        """Make our terminal raw, at the start and after the shell had it back. In the background it is left alone."""
+        """Make our terminal raw if the runner is in the foreground: at the start, and when the shell continues it."""
         if self._attributes is not None and not _in_background():
             with contextlib.suppress(termios.error):  # it may be gone, and its SIGCONT the news of that
                 tty.setraw(0, termios.TCSADRAIN)
                 self._is_raw = True
 
     def restore(self) -> None:
-        """Give our terminal back as we got it."""
+        """Set the attributes of our terminal to what they were at the start."""
         if self._attributes is not None and self._is_raw:
             self._is_raw = False
             with contextlib.suppress(termios.error):  # the terminal itself may be gone
@@ -60,7 +60,7 @@ class Terminal:
 
     @property
     def is_in_background(self) -> bool:
-        """Our terminal was another's when we looked last: ``resume`` looks again."""
+        """The runner was in the background when :meth:`resume` looked last."""
         return self._attributes is not None and not self._is_raw
 
     def resize(self) -> None:
@@ -96,7 +96,7 @@ class Terminal:
         return not self._outgoing and not _ready(self._master)
 
     def _reads_stdin(self) -> bool:
-        """True if we may read more. In the background, what is typed is the shell's."""
+        """True if there is room for more input. In the background, the shell reads what is typed."""
         return self._stdin_open and not self._incoming and not self.is_in_background
 
     def _read_stdin(self) -> None:
@@ -129,10 +129,10 @@ class Terminal:
 
 
 def _in_background() -> bool:
-    """True if stdin is our controlling terminal, and a shell has given it to another process group."""
+    """True if stdin is our controlling terminal, and another process group is its foreground group."""
     try:
         return os.tcgetpgrp(0) != os.getpgrp()
-    except OSError:  # not our controlling terminal: nobody takes turns with us
+    except OSError:  # it is not our controlling terminal, so no shell moves us to the background
         return False
 
 

@@ -106,28 +106,26 @@ def _check_stream(name: str, number: int, fd: object) -> None:
     :param number: the fd of the caller that the command gets if ``fd`` is None.
     :raises SpecError: it is neither None nor the number of an open file, or it is a directory.
     """
+    inherited = fd is None
     if fd is None:
-        try:
-            mode = os.fstat(number).st_mode
-        except OSError:  # it is closed, and so it will be for the command
-            return
         fd = number
-    elif not isinstance(fd, int) or isinstance(fd, bool):
+    if not isinstance(fd, int) or isinstance(fd, bool):
         raise SpecError(f"{name}: a {type(fd).__name__} is no file descriptor", field=name,
                         hint="give the fileno() of an open file")
-    elif fd < 0:
+    if fd < 0:
         raise SpecError(f"{name}: {fd} is no file descriptor", field=name, hint="for subprocess.PIPE give an end of "
                         "os.pipe(), for DEVNULL open os.devnull, and for STDOUT give the number that stdout has")
-    else:
-        try:
-            mode = os.fstat(fd).st_mode
-        except OSError as error:
-            raise SpecError(f"{name}: file descriptor {fd}: {error.strerror}", field=name,
-                            hint="keep the file open until start()") from None
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError as error:
+        if inherited:  # the caller has closed it, and the command starts without it, too
+            return
+        raise SpecError(f"{name}: file descriptor {fd}: {error.strerror}", field=name,
+                        hint="keep the file open until start()") from None
     if S_ISDIR(mode):
         from .streams import directory
 
-        raise directory(name, fd)
+        raise directory(name, name, fd)
 
 
 def prepare(spec: Spec, host: Host) -> None:

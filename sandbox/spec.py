@@ -119,8 +119,8 @@ class Spec:
     :param cwd: its working directory; None keeps the launcher's.
     :param user: who it runs as; None keeps the launcher's identity.
     :param tty: stdin is a terminal that becomes its controlling terminal, in a session of its own.
-    :param preserve_fds: how many fds from 3 on it gets, as the launcher has inherited them. Those that are closed or
-        close-on-exec are left out, but the last one must be there.
+    :param preserve_fds: how many fds from 3 on are passed to it. Those that are closed or close-on-exec in the launcher
+        are left out, but the last one must be open and not close-on-exec.
     :param driver: ``auto`` or a driver's name.
     :param name: part of each cgroup's name; empty for a random one.
     :param cgroup_parent: cgroup to make ours in, from the hierarchy's root; None for the launcher's own.

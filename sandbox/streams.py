@@ -52,9 +52,9 @@ def terminal(stdin: int | None) -> str:
 
 
 def preserved(first: int, last: int) -> Iterator[int]:
-    """The fds from ``first`` to ``last`` that whoever started us has left open for us, or we for the workload.
+    """Yield the fds from ``first`` to ``last`` that are open and not close-on-exec.
 
-    :raises SpecError: ``last`` is none, or one is a directory.
+    :raises SpecError: ``last`` is not one of them, or one of them is a directory.
     """
     for fd in range(first, last + 1):
         try:
@@ -63,19 +63,19 @@ def preserved(first: int, last: int) -> Iterator[int]:
             is_passed_on = False
         if is_passed_on:
             if stat.S_ISDIR(mode):
-                raise directory("preserve_fds", fd)
+                raise directory(spelled("preserve_fds"), "preserve_fds", fd)
             yield fd
         elif fd == last:
             raise SpecError(f"{spelled('preserve_fds', last - first + 1)}: fd {last} is not open",
                             field="preserve_fds", hint=f"it stands for the fds {first} to {last}")
 
 
-def directory(field: str, fd: int) -> SpecError:
-    """The error for a directory: by fchdir(2) and ``..``, the command would get from it to the host's root.
+def directory(name: str, field: str, fd: int) -> SpecError:
+    """Return the error for a directory, from which the command could get to the host's root by fchdir(2) and ``..``.
 
-    :param field: the keyword that has given the fd.
+    :param name: what the message calls the keyword or flag that has given the fd.
+    :param field: the keyword.
     """
-    name = spelled(field) if field == "preserve_fds" else field
     return SpecError(f"{name}: file descriptor {fd} is a directory, by which the command could leave the "
                      "sandbox", field=field, hint=f"to show a directory inside, use {spelled('volume', 'DIR:DIR')}")
 

@@ -56,7 +56,7 @@ class Mount:
 
 
 def mounts(root: str = "") -> tuple[Mount, ...]:
-    """The mounts that a path of this process leads to, without those that a later mount hides.
+    """The mounts that a path can reach: those that a later mount hides are left out.
 
     :raises OSError: ``/proc`` is not there.
     """
@@ -64,27 +64,29 @@ def mounts(root: str = "") -> tuple[Mount, ...]:
 
 
 def _visible(mounted: list[Mount]) -> tuple[Mount, ...]:
-    """A mount is hidden by one on the same parent at a directory above its own, or by one at its own root."""
-    numbered = {mount.number: mount for mount in mounted}
-    taken = {(mount.parent, mount.point) for mount in mounted if mount.parent != mount.number}
-    reached: dict[str, bool] = {}
+    """Leave out hidden mounts. A mount is hidden if another one is mounted on its root, if another one has the same
+    parent and a mount point that is a directory above its own, or if its parent is hidden."""
+    numbers = {mount.number for mount in mounted}
+    children: dict[str, list[Mount]] = {}
+    for mount in mounted:
+        children.setdefault(mount.parent, []).append(mount)
+    # The parent of the first mount is one that this process does not see, or that mount itself.
+    reached = [mount for mount in mounted if mount.parent == mount.number or mount.parent not in numbers]
+    for mount in reached:
+        reached += _uppermost([child for child in children.get(mount.number, ()) if child is not mount])
+    found = {mount.number for mount in reached}
+    covered = {(mount.parent, mount.point) for mount in mounted if mount.parent != mount.number}
+    return tuple([mount for mount in mounted
+                  if mount.number in found and (mount.number, mount.point) not in covered])
 
-    def is_reached(mount: Mount) -> bool:
-        if mount.number not in reached:
-            parent = numbered.get(mount.parent)
-            # The first mount of the list is on one that this process does not see.
-            reached[mount.number] = parent is None or parent is mount or (
-                is_reached(parent) and not any((mount.parent, path) in taken for path in _above(mount.point)))
-        return reached[mount.number]
 
-    return tuple([mount for mount in mounted if (mount.number, mount.point) not in taken and is_reached(mount)])
-
-
-def _above(path: str) -> Iterator[str]:
-    """The directories that a path goes through, the path itself left out."""
-    while path != "/":
-        path = path.rpartition("/")[0] or "/"
-        yield path
+def _uppermost(siblings: list[Mount]) -> Iterator[Mount]:
+    """Those of the mounts on one parent whose mount point is not in a directory where another one is mounted."""
+    above = ""
+    for point, index in sorted([(f"{mount.point.rstrip('/')}/", index) for index, mount in enumerate(siblings)]):
+        if not above or point == above or not point.startswith(above):
+            above = point
+            yield siblings[index]
 
 
 def find(root: str = "", *, mounted: tuple[Mount, ...] | None = None, device: str | None = None,

@@ -182,6 +182,11 @@ def _policy(spec: Spec, host: Host) -> Policy | None:
     return device_policy.of_cgroup(spec, host)
 
 
+def always_taken(host: Host) -> frozenset[str]:
+    """Controllers in whose v1 trees every run takes part: they count its use, or programs look for them."""
+    return cgroup_view.needed(host).union(MEASURED)
+
+
 def _groups(name: str, found: Iterable[Wish], host: Host, policy: Policy | None, *,
             everywhere: bool) -> dict[str, Group]:
     """The groups to make, by mount point.
@@ -197,7 +202,7 @@ def _groups(name: str, found: Iterable[Wish], host: Host, policy: Policy | None,
         limited.setdefault(wish.tree.mount, set()).add(wish.knob.controller_in(wish.tree.version))
     if policy and policy.tree and policy.tree.version == 1:
         limited.setdefault(policy.tree.mount, set()).add("devices")
-    always = {*MEASURED} | cgroup_view.needed(host)
+    always = always_taken(host)
     groups = {}
     for tree in trees:
         wanted = limited.get(tree.mount, set())

@@ -39,7 +39,7 @@ RLIMIT_CORE = 4
 
 FEW_FILES = 64
 FIRST_FD = 3
-"""The first after stdin, stdout and stderr."""
+"""The lowest fd after stdin, stdout and stderr."""
 
 SAMPLE_MS = 100
 """How often a figure is sampled that the kernel keeps no peak of."""

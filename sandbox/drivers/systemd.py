@@ -9,7 +9,6 @@ from __future__ import annotations
 from ..errors import SpecError
 from ..facts import Hierarchy, Property
 from ..host import Host
-from ..isolation import cgroup_view
 from ..knobs import V1_CONTROLLER
 from ..reads import reads
 from ..records import UNLIMITED
@@ -20,7 +19,7 @@ from ..steps import Limit, Phase, Plan, Read, Step
 from ..units import show_bytes
 from ..wishes import Wish, wishes
 from . import process, unit
-from .cgroupfs import MEASURED, Group, born_first, chain, limit, read_back, write
+from .cgroupfs import Group, always_taken, born_first, chain, limit, read_back, write
 from .properties import properties, rounded
 
 if TYPE_CHECKING:
@@ -161,7 +160,7 @@ class _Compiler:
                 tree = told.wish.tree
                 wanted.setdefault(tree.mount, set()).add(told.wish.knob.controller_in(tree.version))
         leaves = {}
-        always = {*MEASURED} | cgroup_view.needed(self.host)
+        always = always_taken(self.host)
         for tree in self.host.hierarchies:
             takes_part = not unit.is_managed(tree) and not always.isdisjoint(tree.controllers)
             if tree.parent is not None and (takes_part or tree.mount in wanted):
@@ -249,7 +248,8 @@ class _Compiler:
             yield from [read_back(index, told.wish, place)] if told.properties else write(index, told.wish, place)
         if self.policy and self.policy.tree:
             yield from self._read_policy(self.policy, self.policy.tree)
-        yield from process.enter(self.spec, self.host, self._trees())
+        trees = self._trees()
+        yield from process.enter(self.spec, self.host, trees)
         yield unit.hold()
         yield from (leaf.open() for leaf in self.leaves.values())
         yield Step(op="go", phase=Phase.ATTACH)
@@ -257,7 +257,7 @@ class _Compiler:
         for tree in self._managed():
             path = self.leaves[tree.mount].path if tree.mount in self.leaves else tree.mount + self.cgroup
             yield unit.in_cgroup(tree, path.removeprefix(tree.mount))
-        yield from process.become(self.spec, self.host, self._trees(), beside_init=True)
+        yield from process.become(self.spec, self.host, trees, beside_init=True)
         yield from process.cleanup(self.host, name=self.name, cgroups=ours, unit=self.unit,
                                    events="" if service else unit.events(self.host, self.cgroup))
         yield unit.stop(self.unit, self.host)

@@ -71,8 +71,8 @@ int step_give_streams(const struct step *step)
 }
 
 /*
- * The init leads the session and not the workload, whose process group would be orphaned then: the kernel ignores
- * SIGTSTP, and so Ctrl-Z, for such a group (setpgid(2)).
+ * The init leads the session. If the workload led it, the workload's process group would be orphaned (setpgid(2)), and
+ * the kernel drops SIGTSTP, which Ctrl-Z sends, for the processes of such a group.
  */
 int step_setsid(const struct step *step)
 {
@@ -261,8 +261,8 @@ static void obey(void)
 }
 
 /*
- * Reaps what is dead, and tells the launcher when the workload is stopped. Returns whether the workload is dead; the
- * others may wait then.
+ * Reaps dead children, and tells the launcher when the workload has been stopped. Returns true if the workload is dead;
+ * other dead children may then be left to reap.
  */
 static bool reap(int *status)
 {
@@ -277,8 +277,8 @@ static bool reap(int *status)
 }
 
 /*
- * A signal to us: SIGCHLD, which only wakes us, or the SIGHUP that the kernel sends to the leader of a session whose
- * terminal is gone. It is for the workload, which would lead the session in our place anywhere else.
+ * Reads a signal to the init. SIGCHLD only wakes it. SIGHUP is what the kernel sends when a terminal is gone, to the
+ * leader of its session alone: the init passes it on, since without a sandbox the workload could be that leader.
  */
 static void hear(int signals)
 {

@@ -95,6 +95,8 @@ static int make_at(int directory, const char *name, mode_t mode)
 
 int act_as(uid_t uid, gid_t gid)
 {
+    if (holder.userns < 0)
+        return 0;
     int bits = prctl(PR_GET_SECUREBITS);
 
     if (bits < 0 || prctl(PR_SET_SECUREBITS, bits | SECBIT_NO_SETUID_FIXUP) != 0)
@@ -104,8 +106,8 @@ int act_as(uid_t uid, gid_t gid)
     return prctl(PR_SET_SECUREBITS, bits) != 0 ? errno : 0;
 }
 
-/* In an id-mapped mount only those can make something who are in its map, and we are not: a child becomes one. It keeps
- * its capabilities, since the directory may belong to anybody. */
+/* In an id-mapped mount, only an id of its map can create files, and ours is not one: a child creates them with such an
+ * id. The child keeps its capabilities, since the directory may belong to any user. */
 static int make_as_inner_root(int directory, const char *name, mode_t mode)
 {
     int pidfd = -1, status = 0;
@@ -178,7 +180,7 @@ int attach(int mount, int target)
     return sys_move_mount(mount, "", target, "", BOTH) < 0 ? errno : 0;
 }
 
-/* Replaces a path that ends in a symbolic link by what the link leads to. Returns 0 or an errno. */
+/* Replaces a path that ends in a symbolic link by the path that the link names. Returns 0 or an errno. */
 static int follow(char path[PATH_MAX])
 {
     char link[PATH_MAX];
@@ -202,7 +204,7 @@ static int follow(char path[PATH_MAX])
     return 0;
 }
 
-/* If there is a symbolic link that leads nowhere, what it leads to is made. */
+/* Makes the mount point `wanted` for `mount`. If it is a symbolic link to a file that is missing, makes that file. */
 static int make_target(int mount, const char *wanted)
 {
     char path[PATH_MAX];

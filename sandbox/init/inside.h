@@ -21,7 +21,8 @@ int inside_make(const char *path, mode_t mode);
 /* The same with the directories on the way to it, 0755, that are missing. */
 int inside_make_all(const char *path, mode_t mode);
 
-/* Has the kernel take us for another user with files, while the capabilities stay ours. Returns 0 or an errno. */
+/* Changes the user and group that the kernel checks our file accesses by (setfsuid(2)), without a change of our
+ * capabilities; does nothing if the init holds no user namespace for the workload. Returns 0 or an errno. */
 int act_as(uid_t uid, gid_t gid);
 
 /* The directory that a path is in, open, and the last component in *name. Returns -1 with errno. */

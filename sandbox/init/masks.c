@@ -8,8 +8,6 @@
 #include "mounts.h"
 #include "ops.h"
 
-static const uint64_t SHUT = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-
 /* What the first mask of its kind was made of; the others are copies of it. -1 before. */
 static int empty_directory = -1, empty_file = -1;
 
@@ -23,7 +21,7 @@ static int shut(int tree, uint64_t attributes)
 static int new_empty(bool directory)
 {
     if (directory)
-        return new_mount("tmpfs", (unsigned)SHUT, "mode=0555,nr_blocks=1,nr_inodes=1");
+        return new_mount("tmpfs", SHUT, "mode=0555,nr_blocks=1,nr_inodes=1");
     int tree = sys_open_tree(AT_FDCWD, "/dev/null", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
     if (tree >= 0 && (errno = shut(tree, SHUT & ~(uint64_t)MOUNT_ATTR_NODEV)) != 0) {

@@ -96,8 +96,8 @@ int step_root(const struct step *step)
     return 0;
 }
 
-/* Moves what the host has mounted there to the old root, with which it goes: below the new mount it would still be in
- * /proc/self/mountinfo, where programs look for cgroup trees. */
+/* Moves the host's mount at this path to the old root, with which pivot_root takes it away. Covered by a new mount it
+ * would stay in /proc/self/mountinfo, where programs look for cgroup trees. */
 int step_discard(const struct step *step)
 {
     const char *path = step->args[0].text;
@@ -245,14 +245,13 @@ int step_mount(const struct step *step)
     return mount < 0 ? errno : inside_attach(mount, args[1].text);
 }
 
-/* Mounts a cgroup tree, of which the cgroup namespace shows the workload's own cgroup. Where the kernel does not let us,
- * or there is no place for it, the inside goes without. */
+/* Mounts a cgroup tree read-only; in the workload's cgroup namespace, its root is the workload's own cgroup. If the
+ * kernel refuses the mount, or the directory for it is missing, the command starts without it. */
 int step_mount_cgroup(const struct step *step)
 {
     const union arg *args = step->args;
     int target = inside_open(args[0].text);
-    int mount = target < 0 ? -1 : new_mount(args[1].text, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-                                                          MOUNT_ATTR_NOEXEC, args[2].text);
+    int mount = target < 0 ? -1 : new_mount(args[1].text, SHUT, args[2].text);
     int error = mount < 0 ? errno : attach(mount, target);
 
     if (mount >= 0)
@@ -338,13 +337,12 @@ int step_overlay(const struct step *step)
 
     if (context < 0)
         return errno;
-    /* Whoever mounts an overlay owns what is written to it, and a layer that is id-mapped takes nothing from an id that
-     * is not in its map, as ours is. */
-    int error = holder.userns < 0 ? 0 : act_as(holder.uid, holder.gid);
+    /* Overlayfs creates files as the user who has mounted it, and an id-mapped layer only takes an id of its map. */
+    int error = act_as(holder.uid, holder.gid);
 
     if (error == 0)
         error = configure_overlay(context, step->args + 1);
-    if (holder.userns >= 0 && act_as(0, 0) != 0 && error == 0)
+    if (act_as(0, 0) != 0 && error == 0)
         error = errno;
     int tree = error == 0 ? sys_fsmount(context, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV) : -1;
 

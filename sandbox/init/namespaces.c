@@ -222,8 +222,8 @@ int step_lo_up(const struct step *step)
     return error;
 }
 
-/* By way of the host's /proc, since the one inside is read-only. A container may have it read-only, too, or another
- * security layer may forbid the write: then the kernel's default holds. */
+/* Writes to the host's /proc, since the one inside is read-only. If that one is read-only too, as in a container, or a
+ * security module forbids the write, the kernel's default stays. */
 int step_sysctl(const struct step *step)
 {
     int directory = openat(procfs_outside, "sys", O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -42,7 +42,8 @@ int step_setns(const struct step *), step_join_ns(const struct step *), step_hos
 int step_lo_up(const struct step *), step_sysctl(const struct step *);
 int step_tree(const struct step *), step_overlay(const struct step *);
 int step_node(const struct step *), step_mknod_in(const struct step *);
-int step_root(const struct step *), step_discard(const struct step *), step_place(const struct step *), step_mount(const struct step *);
+int step_root(const struct step *), step_discard(const struct step *);
+int step_place(const struct step *), step_mount(const struct step *);
 int step_mkdir_in(const struct step *), step_symlink_in(const struct step *), step_mask(const struct step *);
 int step_read_only(const struct step *), step_attr(const struct step *), step_pivot(const struct step *);
 

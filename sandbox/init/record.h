@@ -7,7 +7,7 @@
 /* The fds that the launcher has put in place. */
 enum { PLAN_FD = 3, CONTROL = 4, GO = 5, GO_OTHER_END = 6, FIRST_OTHER = 7 };
 
-/* Where records go: CONTROL, until the workload has given that number to a file of its own. */
+/* The socket that records are sent to: CONTROL, until the workload needs that fd for another file. */
 extern int record_fd;
 
 /* Sends a record; of printf(3) it knows %d, %lld and %s. A launcher that is gone is no error here. */

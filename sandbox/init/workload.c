@@ -107,7 +107,7 @@ int step_setpgid(const struct step *step)
     return outcome(syscall(SYS_setpgid, 0L, 0L));
 }
 
-/* SIGTTOU, which the kernel sends to a process that is not in the foreground yet, is blocked still. */
+/* The kernel sends SIGTTOU to a background process that asks for this. All signals are still blocked here. */
 int step_foreground(const struct step *step)
 {
     pid_t group = getpid();
@@ -127,8 +127,9 @@ int step_close_fds(const struct step *step)
 }
 
 /*
- * Gives files of the launcher the numbers that they have there. They came last with "go". First all that is open moves
- * out of the way of the numbers, where the execve closes it.
+ * Gives the workload open files of the launcher, under the fds that they have there. They are the last of those that
+ * came with "go". Before that, the socket for records and the files themselves are copied to fds above the highest of
+ * those, so that none is overwritten; the execve closes the copies.
  */
 int step_preserve_fds(const struct step *step)
 {

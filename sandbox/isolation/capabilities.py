@@ -73,8 +73,8 @@ def before(spec: Spec) -> Iterator[Step]:
         # Who is given CAP_SETUID may give up all others with its uid, as usual: that "fixup" stays on.
         bits, locks = NOROOT | KEEP_CAPS, NOROOT
     else:
-        # KEEP_CAPS stays unlocked: it keeps only capabilities that the process has, and programs that drop privileges
-        # (ping, setpriv, man-db) fail when prctl(PR_SET_KEEPCAPS) does.
+        # KEEP_CAPS is not locked. It gives no capability that the process lacks, and programs that drop privileges
+        # (ping, setpriv, man-db) end if prctl(PR_SET_KEEPCAPS) fails.
         bits = locks = NOROOT | NO_SETUID_FIXUP | NO_CAP_AMBIENT_RAISE
     yield _step(names, "securebits", bits | locks << 1)
     yield _step(names, "bounding", mask(names))

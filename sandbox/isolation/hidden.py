@@ -39,7 +39,7 @@ def remark(plan: Plan, candidates: tuple[str, ...], script: str = "") -> str:
 
 
 def _hiding(plan: Plan) -> Iterator[str]:
-    """The directories of the host's root in whose place the plan mounts an empty one."""
+    """Directories that the plan covers with an empty file system, so that the host's files in them are not seen."""
     if any(step.op == "root" and step.realises == "rootfs" for step in plan.steps):
         return
     for step in plan.steps:

@@ -164,15 +164,16 @@ def enter(spec: Spec, host: Host) -> Iterator[Step]:
 
 
 def settle(spec: Spec, host: Host) -> Iterator[Step]:
-    """Make the cgroups that the workload is in by now the roots of what it sees of them."""
+    """Make a cgroup namespace: its roots are the cgroups that the workload has joined by now (cgroup_namespaces(7))."""
     if "cgroup" in private(spec, host):
         yield _workload("unshare", CLONE_NEWCGROUP)
 
 
 def _unprivileged(spec: Spec, host: Host) -> Iterator[Step]:
-    """Let the command use low ports and ping(8) without a capability in a network namespace of its own, as docker does.
+    """In a network namespace of its own, let the command use ports below 1024 and ping(8) without a capability.
 
-    Group ids must exist in the init's user namespace (ip-sysctl in the kernel's documentation of networking).
+    Docker does the same. The kernel takes only group ids that exist in the init's user namespace (ip-sysctl in the
+    kernel's documentation).
     """
     own = identity(spec, host).gid
     groups = (0, 2**31 - 1) if host.ids else (own, own)

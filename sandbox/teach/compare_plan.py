@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..isolation.cgroup_view import ROOT
+from ..cgroup.hierarchy import CGROUP_MOUNT
 from ..isolation.exposure import exposure
 from ..isolation.paths import is_below
 from ..report import LimitReport
@@ -74,8 +74,8 @@ def isolation(plan: Plan, spec: Spec) -> Isolation:
 
 
 def _shows_cgroups(step: Step) -> bool:
-    """It shows the sandbox's cgroups inside: which there are is a matter of the driver, and isolates nothing."""
-    return any(str(arg) == ROOT or is_below(str(arg), ROOT) for arg in step.args)
+    """True if the step shows cgroups inside. Which ones depends on the driver, and it isolates nothing."""
+    return any(str(arg) == CGROUP_MOUNT or is_below(str(arg), CGROUP_MOUNT) for arg in step.args)
 
 
 def property_text(step: Step) -> str:

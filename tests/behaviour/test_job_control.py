@@ -26,7 +26,7 @@ except KeyboardInterrupt:
     print('cleaned')
 """
 
-# Programs without a vfork(2), which cannot be stopped in its midst.
+# These programs start no others: a shell that is inside vfork(2) when Ctrl-Z comes does not stop.
 TICK = "import time\nwhile True: print('tick', flush=True); time.sleep(0.02)\n"
 WHILE_GO = """import os, time
 print('up', flush=True)
@@ -57,7 +57,8 @@ class Shell:
         console.expect(PROMPT)
 
     def _begin(self) -> None:
-        # A shell without job control starts us in the background with it ignored, and no shell can trap it then.
+        # A shell without job control starts its background jobs with SIGQUIT ignored, and pytest may be one of those. A
+        # shell cannot trap a signal that was ignored when it started.
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
         self.console._take_over()
 
@@ -132,7 +133,7 @@ def test_bg_lets_it_go_on(shell: Shell, prefix: str) -> None:
 
 
 def test_bg_and_fg(shell: Shell, prefix: str) -> None:
-    """In the background nothing that is typed is the command's; after fg it is."""
+    """In the background, the shell reads what is typed. After fg, the command does."""
     (shell.directory / "go").touch()
     (shell.directory / "work.py").write_text(WHILE_GO + "print('IN:' + input())\n")
     shell.enter(f"{prefix}{PYTHON} work.py", until=b"up\r\n")
