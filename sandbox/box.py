@@ -12,6 +12,7 @@ from .drivers import choose
 from .errors import SandboxError, SpecError, StepError, Unsupported
 from .execute import Executor
 from .host import Host
+from .isolation import secrets
 from .isolation.filesystem import wanted_places
 from .launch import Stdio
 from .spec import Spec
@@ -49,7 +50,8 @@ def probe_for(spec: Spec) -> Host:
 
 
 def look_further(host: Host, spec: Spec) -> Host:
-    """``host`` with what few Specs must know, as it is now: of networks, devices, and ids that are lent."""
+    """``host`` with what may change from run to run, and what few Specs must know: of networks, devices, lent ids."""
+    host = host._replace(secrets=secrets.probe(spec, host))
     if spec.network == "veth":
         from .isolation import uplink
 

@@ -61,7 +61,7 @@ WHAT = {
     "in_cgroup": "cannot tell in which cgroup the command is", "enter_userns": "cannot enter the user namespace",
     "securebits": "cannot keep uid 0 from getting capabilities", "bounding": "cannot drop capabilities",
     "capset": "cannot set the capabilities", "ambient": "cannot keep the capabilities for the command",
-    "no_new_privs": "cannot set no_new_privs", "landlock": "cannot use the scopes of Landlock",
+    "no_new_privs": "cannot set no_new_privs", "landlock": "cannot restrict itself by Landlock",
     "seccomp": "cannot load the filter of system calls", "oom_score_adj": "cannot set oom_score_adj to {0}",
     "nice": "cannot set the nice value {0}", "ionice": "cannot set the I/O priority",
     "setgroups": "cannot set the supplementary groups", "setresgid": "cannot become the group {0}",

@@ -55,6 +55,7 @@ class Host(NamedTuple):
         ``/proc/self/mountinfo``.
     :param places: what the paths of volumes and the like lead to.
     :param present: those of :data:`STANDARD` that are there.
+    :param secrets: what is masked by default and exists.
     :param nodes: the devices behind the paths of ``--device`` and ``--gpu``, only when there are such flags.
     :param network: only when a Spec has ``--network veth``.
     :param bfq: ``MAJ:MIN`` of the disks whose scheduler is bfq, only when a Spec has an I/O weight.
@@ -100,6 +101,7 @@ class Host(NamedTuple):
     mounts: tuple[tuple[str, str], ...] = ()
     places: tuple[Place, ...] = ()
     present: tuple[str, ...] = STANDARD
+    secrets: tuple[str, ...] = ()
     nodes: tuple[Node, ...] = ()
     network: Network = Network()
     bfq: tuple[str, ...] = ()
@@ -269,9 +271,12 @@ def _owns_all_ids(root: str) -> bool:
 def here(host: Host, places: tuple[str, ...], root: str = "") -> Host:
     """What changes from run to run: the working directory, and what paths lead to."""
     try:
-        host = host._replace(directory=os.getcwd())
+        directory = os.getcwd()
     except OSError:  # it was removed
-        host = host._replace(directory="")
+        directory = ""
+    host = host._replace(directory=directory, places=())
+    if not places:
+        return host
     return host._replace(places=tuple([_place(host.absolute(path), root) for path in dict.fromkeys(places)]))
 
 

@@ -261,6 +261,10 @@ TABLE: tuple[Option, ...] = (
            repeatable=True),
     Option("cap_drop", capabilities.parse, "CAP", "take a capability of --cap-add ALL away", "Isolation",
            repeatable=True),
+    Option("protect_home", partial(values.parse_choice, words=("ro", "tmpfs", "off")), "ro|tmpfs|off",
+           "homes: readable but for what is secret (ro), empty (tmpfs), all of them (off)", "Isolation"),
+    Option("unmask", parse_word, "PATH", "show a file or directory that is masked by default", "Isolation",
+           repeatable=True),
     Option("security_opt", security.parse, "OPTION",
            "seccomp=FILE|moby|unconfined, apparmor=PROFILE, label=TYPE or label=user:|role:|type:|level:PART; a label "
            "that is not enforced ends in an error", "Isolation", repeatable=True),

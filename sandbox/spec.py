@@ -151,6 +151,9 @@ class Spec:
     :param tmpfs: empty file systems in memory.
     :param cap_add: capabilities of the workload within its own namespaces, as ``CAP_NET_RAW``, or ``ALL``.
     :param cap_drop: those to take away again.
+    :param protect_home: ``ro``: homes can be read, but what is secret in them is masked; ``tmpfs``: they are empty;
+        ``off``: nothing in them is masked.
+    :param unmask: paths that are masked by default and are to be seen.
     :param security_opt: docker's ``seccomp=FILE``, ``label=TYPE``, ``apparmor=PROFILE``.
     :param device: devices of the host that it may use.
     :param gpu: it may use the host's GPUs.
@@ -198,6 +201,8 @@ class Spec:
     tmpfs: tuple[Tmpfs, ...] = ()
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
+    protect_home: str = "ro"
+    unmask: tuple[str, ...] = ()
     security_opt: tuple[str, ...] = ()
     device: tuple[Device, ...] = ()
     gpu: bool = False

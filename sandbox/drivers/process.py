@@ -190,7 +190,7 @@ def become(spec: Spec, host: Host, cgroups: Sequence[Hierarchy] = (), *, beside_
     if spec.tty:
         yield _workload("foreground", 0, realises="tty")
     yield _workload("reset_signals")
-    yield from seccomp.steps(spec, landlock.steps(host))
+    yield from seccomp.steps(spec, landlock.steps(spec, host))
     yield _workload("close_fds", FIRST_FD)
     if spec.preserve_fds:
         yield _workload("preserve_fds", FIRST_FD, FIRST_FD + spec.preserve_fds - 1, realises="preserve_fds")

@@ -72,7 +72,7 @@ const struct op OPS[] = {
     {"reset_signals", WORKLOAD, "", step_reset_signals, false},
     {"label", WORKLOAD, "ssi", step_label, false},
     {"no_new_privs", WORKLOAD, "", step_no_new_privs, false},
-    {"landlock", WORKLOAD, "i", step_landlock, false},
+    {"landlock", WORKLOAD, "iil", step_landlock, false},
     {"seccomp", WORKLOAD, "bi", step_seccomp, false},
     {"close_fds", WORKLOAD, "i", step_close_fds, false},
     {"preserve_fds", WORKLOAD, "i*", step_preserve_fds, false},

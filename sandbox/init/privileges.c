@@ -1,5 +1,6 @@
 /* The workload's last steps but one: what it may do is taken from it, for good. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -15,12 +16,18 @@
 
 enum { CAPABILITIES = 64 };
 
-/* <linux/landlock.h> of Linux 6.12, <linux/seccomp.h> of 5.19: those that we are built with may be older. */
-enum { LANDLOCK_CREATE_RULESET = 444, LANDLOCK_RESTRICT_SELF = 446 }; /* the same on every architecture */
+/* <linux/landlock.h> of Linux 7.1, <linux/seccomp.h> of 5.19: those that we are built with may be older. */
+enum { LANDLOCK_CREATE_RULESET = 444, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF }; /* the same on every architecture */
+enum { RULE_PATH_BENEATH = 1, ACCESS_FS_REFER = 1 << 13 };
 
 struct ruleset {
     uint64_t handled_access_fs, handled_access_net, scoped;
 };
+
+struct path_beneath {
+    uint64_t allowed_access;
+    int32_t parent_fd;
+} __attribute__((packed));
 
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV 32UL
@@ -78,16 +85,40 @@ int step_no_new_privs(const struct step *step)
     return outcome(prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L));
 }
 
-/* A ruleset without any right of files: it forbids neither mounts nor renames, only what it scopes. */
+/* What is not there for the workload needs no rule. */
+static int allow_below(int ruleset, const char *path, uint64_t access)
+{
+    struct path_beneath rule = {access, openat(AT_FDCWD, path, O_PATH | O_CLOEXEC)};
+
+    if (rule.parent_fd < 0)
+        return errno == ENOENT || errno == EACCES ? 0 : errno;
+    int error = outcome(syscall((long)LANDLOCK_ADD_RULE, (long)ruleset, (long)RULE_PATH_BENEATH, &rule, 0L));
+
+    close(rule.parent_fd);
+    return error;
+}
+
+/*
+ * Without any right of files the ruleset forbids neither mounts nor renames. With one, it forbids renames from one
+ * directory to another unless a rule allows them; a second ruleset could not, for the first would forbid them then.
+ */
 int step_landlock(const struct step *step)
 {
-    const struct ruleset wanted = {.scoped = (uint64_t)step->args[0].number};
+    uint64_t rights = (uint64_t)step->args[1].number;
+    const struct ruleset wanted = {
+        .handled_access_fs = rights == 0 ? 0 : rights | ACCESS_FS_REFER,
+        .scoped = (uint64_t)step->args[0].number,
+    };
     int ruleset = (int)syscall((long)LANDLOCK_CREATE_RULESET, &wanted, sizeof wanted, 0L);
 
     if (ruleset < 0)
         return errno;
-    int error = outcome(syscall((long)LANDLOCK_RESTRICT_SELF, (long)ruleset, 0L));
+    int error = rights == 0 ? 0 : allow_below(ruleset, "/", ACCESS_FS_REFER);
 
+    for (char **shown = step->args[2].list; error == 0 && *shown != NULL; shown++)
+        error = allow_below(ruleset, *shown, rights);
+    if (error == 0)
+        error = outcome(syscall((long)LANDLOCK_RESTRICT_SELF, (long)ruleset, 0L));
     close(ruleset);
     return error;
 }

@@ -79,7 +79,7 @@ OPS: dict[str, tuple[Where, str]] = {
     "ambient": (Where.WORKLOAD, "i"),
     "label": (Where.WORKLOAD, "ssi"),
     "no_new_privs": (Where.WORKLOAD, ""),
-    "landlock": (Where.WORKLOAD, "i"),
+    "landlock": (Where.WORKLOAD, "iil"),
     "seccomp": (Where.WORKLOAD, "bi"),
     "oom_score_adj": (Where.WORKLOAD, "iii"),
     "nice": (Where.WORKLOAD, "i"),

@@ -12,7 +12,7 @@ import os
 from ..spec import Spec
 from ..stdlib import TYPE_CHECKING, NamedTuple
 from ..steps import Plan
-from . import capabilities, security
+from . import capabilities, landlock, secrets, security
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,6 +153,12 @@ def _files(spec: Spec, plan: Plan) -> Iterator[Item]:
     yield Item("DeviceAllow GPU", plain or spec.gpu, 500, "the GPU, its driver, and memory of others on it", "--gpu")
     yield Item("ProtectKernelTunables", below("/proc", "/sys"), 1000, "the kernel's settings", "-v")
     yield Item("OpenFiles", bool(spec.preserve_fds), 500, "files that its caller has open", "--preserve-fds")
+    unmasked = not spec.rootfs and (bool(spec.unmask) or spec.protect_home == "off")
+    yield Item("Secrets", plain or unmasked or any(map(secrets.reveals, sources)), 1000,
+               "keys, passwords and tokens in their usual places", "--unmask")
+    closed = bool(spec.rootfs) or landlock.closes_sockets(plan)
+    yield Item("UnixSockets", not closed, 1000, "sockets of the host that are outside /run and /tmp and that its user "
+               "may write to", "closed by --rootfs, and by Landlock since Linux 7.1")
     yield Item("HostSockets", below("/run", "/var/run"), 1000, "the host's services by their sockets", "-v")
 
 
@@ -200,9 +206,14 @@ def sensitive(source: str) -> str:
     for one in THROUGHOUT:
         if f"{path}/".startswith(f"{one}/"):
             return SENSITIVE[one]
-    if path.endswith(".sock"):
+    if is_socket(path):
         return "the service that listens there"
-    return SENSITIVE.get(path, "")
+    return SENSITIVE.get(path) or ("keys, passwords and tokens" if secrets.reveals(path) else "")
+
+
+def is_socket(path: str) -> bool:
+    """Its name says that it is a socket. To connect to one, a mount need not be writable."""
+    return path.endswith(".sock")
 
 
 def warnings(spec: Spec) -> tuple[str, ...]:
@@ -223,7 +234,12 @@ def _warnings(spec: Spec) -> Iterator[str]:
     for volume in spec.volume:
         opened = sensitive(volume.source)
         if opened:
-            yield f"-v {volume.source}: it can {'read' if volume.read_only else 'change'} {opened}"
+            may = "reach" if is_socket(volume.source) else "read" if volume.read_only else "change"
+            yield f"-v {volume.source}: it can {may} {opened}"
+    if spec.protect_home == "off":
+        yield "--protect-home off: it can read keys, passwords and tokens in the homes that its user may read"
+    for path in spec.unmask:
+        yield f"--unmask {path}: it can read the keys, passwords or tokens there"
     for device in spec.device:
         may = " and ".join(word for letter, word in (("r", "read"), ("w", "write")) if letter in device.access)
         yield f"--device {device.source}: it can {may or 'see'} this device, and reaches its driver in the kernel"

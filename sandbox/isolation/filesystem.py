@@ -14,7 +14,7 @@ from ..spec import Spec
 from ..spelling import spelled
 from ..stdlib import TYPE_CHECKING
 from ..steps import Step
-from . import cgroup_view, devices, namespaces, paths, volumes
+from . import cgroup_view, devices, namespaces, paths, secrets, volumes
 from .mounts import INERT, KERNEL, RDONLY, Tree, extra_tmpfs, place, step, take, tmpfs
 from .namespaces import BASE, is_lent, is_rootless, is_shifted, private
 
@@ -86,6 +86,8 @@ def enter(spec: Spec, host: Host, cgroups: Sequence[Hierarchy] = ()) -> Iterator
         yield from (tmpfs(Tmpfs(path, mode=mode, executable=True), owner) for path, mode in paths.PRIVATE.items()
                     if path in host.present)
     yield from (place(slots[tree], tree) for tree in seen)
+    if not spec.rootfs:
+        yield from secrets.masks(spec, host, owner)
     if not early:
         # A network namespace takes longer to make than all of the above: only now is it waited for.
         yield from namespaces.enter(spec, host)
@@ -102,9 +104,15 @@ def enter(spec: Spec, host: Host, cgroups: Sequence[Hierarchy] = ()) -> Iterator
 
 def working_directory(spec: Spec, host: Host) -> str:
     """Where the command starts: where it was asked to, else where the launcher is, in a --rootfs at its root."""
-    if spec.cwd is not None:
-        return host.absolute(spec.cwd) if not spec.rootfs else f"/{spec.cwd.lstrip('/')}"
-    return host.directory or "/" if not spec.rootfs else "/"
+    if spec.rootfs:
+        return f"/{(spec.cwd or '').lstrip('/')}"
+    if spec.cwd is None:
+        return host.directory if host.directory and not secrets.hides(spec, host, host.directory) else "/"
+    wanted = host.absolute(spec.cwd)
+    if secrets.hides(spec, host, wanted):
+        raise SpecError(f"{spelled('cwd', spec.cwd)}: it is masked inside", field="cwd",
+                        hint=f"to show it, add {spelled('volume', f'{wanted}:{wanted}')}")
+    return wanted
 
 
 def notes(spec: Spec, host: Host) -> Iterator[str]:
@@ -122,6 +130,9 @@ def notes(spec: Spec, host: Host) -> Iterator[str]:
         yield from nodes.notes(spec, host)
     if not spec.rootfs and spec.cwd is None and not host.directory:
         yield "the working directory was removed: the command starts in /"
+    if not spec.rootfs and spec.cwd is None and secrets.hides(spec, host, host.directory):
+        shown = spelled("volume", f"{host.directory}:{host.directory}")
+        yield f"the working directory {host.directory} is masked: the command starts in /; {shown} shows it"
     command = spec.argv[0]
     hidden = next((one for one in paths.PRIVATE if paths.is_below(command, one)), "")
     if hidden and not spec.rootfs and not volumes.covers(spec, command) and not _shows(spec, host, command):
@@ -242,7 +253,7 @@ def _seen(spec: Spec, host: Host) -> Iterator[Tree]:
 def _program(spec: Spec, host: Host) -> Iterator[Tree]:
     """The launcher's program as a file of nobody's. A file that is being executed answers a write with ETXTBSY when its
     permissions allow it, before a read-only mount is looked at: on that alone CVE-2019-5736 would hang."""
-    hidden = any(paths.is_below(host.program, one) for one in paths.PRIVATE)
+    hidden = any(paths.is_below(host.program, one) for one in paths.PRIVATE) or secrets.hides(spec, host, host.program)
     if host.program and not hidden and not spec.overlay and volumes.shifted(host.program, spec, host):
         yield Tree(host.program, host.program, INERT | RDONLY, recursive=False)
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from ..steps import Plan
 
+HIDING = (*paths.PRIVATE, "/dev")
+"""Directories of the host in whose place there is a file system in memory."""
 MOST_LINE = 256
 """Bytes of a script's first line that the kernel reads (BINPRM_BUF_SIZE)."""
 
@@ -39,12 +41,12 @@ def remark(plan: Plan, candidates: tuple[str, ...], script: str = "") -> str:
 
 
 def _hiding(plan: Plan) -> Iterator[str]:
-    """Directories that the plan covers with an empty file system, so that the host's files in them are not seen."""
+    """What the plan covers, so that the host's files in it are not seen."""
     if any(step.op == "root" and step.realises == "rootfs" for step in plan.steps):
         return
     for step in plan.steps:
-        if step.op == "mount" and step.args[0] == "tmpfs" and (path := str(step.args[1])) in (*paths.PRIVATE, "/dev"):
-            yield path
+        if step.op == "mask" or (step.op == "mount" and step.args[0] == "tmpfs" and step.args[1] in HIDING):
+            yield str(step.args[0 if step.op == "mask" else 1])
 
 
 def _place(path: str, shown: Mapping[str, str]) -> str:

@@ -101,7 +101,7 @@ OPS = {
     "ambient": "the capabilities that an execve keeps",
     "label": "the label for the execve: module; profile, or parts of a context; refuse one that is only logged",
     "no_new_privs": "no execve gives privileges",
-    "landlock": "scopes of Landlock: abstract sockets, signals and tracing end at the sandbox's edge",
+    "landlock": "abstract sockets, signals, tracing end at the sandbox's edge; sockets with paths too, but for these",
     "seccomp": "load the filter of system calls: profile, capabilities it allows for; flags",
     "clone_into_cgroup": "the child is born in the opened cgroup: clone3 with CLONE_INTO_CGROUP",
     "join": "the child moves itself into the cgroup: write 0 to the opened tasks",
@@ -227,7 +227,8 @@ SPECIAL: dict[str, Callable[..., str]] = {
     "mknod_in": lambda path, *what: f"{_words(path)} {_device(*what)}",
     "symlink_in": lambda text, path: f"{_words(path)} -> {_words(text)}",
     "attr": lambda path, attributes: f"{_words(path)} {_flags(attributes, ATTRIBUTES, ',')}",
-    "landlock": lambda scopes: _flags(scopes, landlock.SCOPES, ","),
+    "landlock": lambda scopes, rights, shown: " ".join(
+        (_flags(scopes, landlock.SCOPES, ","), *(["resolve_unix"] if rights else []), *shown)),
     "securebits": _securebits, "bounding": _capabilities, "capset": _capabilities, "ambient": _capabilities,
     "write": lambda path, value: f"{path} = {value}", "read_back": lambda _, *files: " ".join(map(str, files)),
     "claim": lambda path, _: str(path), "execve": _execve,

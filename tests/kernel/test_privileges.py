@@ -113,14 +113,14 @@ def test_a_listener_that_is_closed(start: Start) -> None:
 @pytest.mark.parametrize(("scopes", "error"), [(1, None), (3, None), (0, errno.ENOMSG), (1 << 40, errno.EINVAL)])
 def test_landlock(run: RunIt, scopes: int, error: int | None) -> None:
     """It needs no capability, and allows what comes after it."""
-    workload = [("capset", 0, 0, 0), *SIGNALS, ("no_new_privs",), ("landlock", scopes)]
+    workload = [("capset", 0, 0, 0), *SIGNALS, ("no_new_privs",), ("landlock", scopes, 0, [])]
     one = run(plan(("/bin/true",), enter=plain(), workload=workload))
     assert [int(record[2]) for record in one.records if record[0] == "failed"] == ([error] if error else [])
 
 
 @pytest.mark.requires("scopes")
 def test_landlock_needs_no_new_privs(run: RunIt) -> None:
-    one = run(plan(("/bin/true",), enter=plain(), workload=[("capset", 0, 0, 0), *SIGNALS, ("landlock", 3)]))
+    one = run(plan(("/bin/true",), enter=plain(), workload=[("capset", 0, 0, 0), *SIGNALS, ("landlock", 3, 0, [])]))
     assert one.record("failed")[1:] == [str(errno.EPERM), "workload"]
 
 

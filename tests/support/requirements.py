@@ -52,10 +52,13 @@ def _ids_are_lent() -> bool:
     return os.geteuid() == 0 or bool(found.uids and found.gids)
 
 
-def _scopes() -> bool:
-    from sandbox.isolation import landlock
+def _landlock(name: str) -> Callable[[], bool]:
+    def has_version() -> bool:
+        from sandbox.isolation import landlock
 
-    return (landlock.abi() or 0) >= landlock.SCOPED
+        return (landlock.abi() or 0) >= int(getattr(landlock, name))
+
+    return has_version
 
 
 REQUIREMENTS: dict[str, tuple[str, Callable[[], bool]]] = {
@@ -77,7 +80,8 @@ REQUIREMENTS: dict[str, tuple[str, Callable[[], bool]]] = {
     "java": ("no Java compiler", _command("javac")),
     "node": ("no node", _command("node")),
     "chromium": ("no chromium", _command("chromium")),
-    "scopes": ("the kernel's Landlock has no scopes (ABI 6, Linux 6.12)", _scopes),
+    "scopes": ("the kernel's Landlock has no scopes (ABI 6, Linux 6.12)", _landlock("SCOPED")),
+    "sockets": ("the kernel's Landlock has no sockets with a path (ABI 9, Linux 7.1)", _landlock("RESOLVING")),
     "oomd": ("no systemd-oomd", lambda: os.path.exists("/usr/lib/systemd/systemd-oomd")),
     "systemd": ("systemd does not run here", lambda: os.path.isdir("/run/systemd/system")),
 }

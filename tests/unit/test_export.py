@@ -22,6 +22,7 @@ from sandbox.spec import Limits, Spec
 from sandbox.teach.export import NAMES, Export, export, isolation
 from sandbox.teach.export.quoting import shell_word, unit_word
 
+SECRETS = ("/home/anna/.ssh", "/etc/shadow")
 HOSTS = {path.stem: from_json(path.read_text()) for path in sorted((Path(__file__).parent / "hosts").glob("*.json"))}
 V2, V1 = "debian13-v2", "bookworm-v1"
 LIMITS: dict[str, object] = {
@@ -46,8 +47,8 @@ def made(tool: str, argv: list[str] | None = None, host: str = V2, **wishes: obj
 def exported(tool: str, spec: Spec, host: str) -> Export:
     disks = (Disk(path="/data", device="254:0", chain=("/data", "254:1 vda1", "254:0 vda")),)
     nodes = tuple(Node(path, "c", 10, number, 0o666, 0, 0, "rwm") for number, path in enumerate(DEVICES))
-    machine: Host = HOSTS[host]._replace(disks=disks, nodes=nodes, places=tuple(Place(path, "file", path)
-                                                                                for path in DEVICES),
+    machine: Host = HOSTS[host]._replace(disks=disks, nodes=nodes, secrets=SECRETS,
+                                         places=tuple(Place(path, "file", path) for path in DEVICES),
                                          mounts=(*HOSTS[host].mounts, ("/srv", "ext4")))
     plan = get("none" if host == "none" else "cgroupfs").compile(replace(spec, driver="auto"), machine,
                                                                     name=spec.name or "box")
@@ -237,6 +238,7 @@ ISOLATION: dict[str, list[object]] = {
     "security_opt": [["seccomp=unconfined"], ["seccomp=moby"], ["seccomp={filter}"], ["apparmor=mine"],
                      ["label=container_t"]],
     "device": [["/dev/fuse"]], "gpu": [True], "seccomp_log": [True], "preserve_fds": [2],
+    "protect_home": ["tmpfs", "off"], "unmask": [["/etc/shadow"]],
 }
 """A value for each field of the Spec about isolation that is not its default."""
 WITH: dict[str, dict[str, object]] = {

@@ -44,9 +44,28 @@ def default() -> Exposure:
 
 
 def test_what_is_open_by_default() -> None:
-    """The host's files can be read, and memory may be executable; nothing else."""
-    assert opened(default()) == {"ProtectHome", "MemoryDenyWriteExecute"}
-    assert (default().score, default().band) == (0.2, "SAFE")
+    """The host's files can be read, sockets in them reached, and memory may be executable; nothing else."""
+    assert opened(default()) == {"ProtectHome", "UnixSockets", "MemoryDenyWriteExecute"}
+    assert (default().score, default().band) == (0.4, "SAFE")
+
+
+def test_landlock_closes_the_sockets() -> None:
+    closing = Step("landlock", Phase.EXEC, (3, 0x1_0000, ()), Where.WORKLOAD)
+    with_it = plan(wish())._replace(steps=(*plan(wish()).steps, closing))
+    assert opened(exposure.exposure(wish(), with_it)) == {"ProtectHome", "MemoryDenyWriteExecute"}
+
+
+@pytest.mark.parametrize(("fields", "is_open"), [
+    ({"protect_home": "off"}, True), ({"unmask": ("/etc/shadow",)}, True), ({"protect_home": "tmpfs"}, False),
+    ({"volume": (Volume("/home/anna", "/mnt", True),)}, True),
+    ({"volume": (Volume("/home/anna/.ssh/id", "/id"),)}, True),
+    ({"volume": (Volume("/home/anna/work", "/mnt"),)}, False), ({"volume": (Volume("/etc", "/mnt"),)}, True),
+    ({"volume": (Volume("/", "/mnt", True),)}, True), ({"rootfs": "/srv/root"}, False)])
+def test_secrets_that_a_wish_shows(fields: dict[str, Any], is_open: bool) -> None:
+    found = exposure.exposure(wish(**fields), plan(wish(**fields)))
+    assert ("Secrets" in opened(found)) is is_open
+    assert any("keys" in line or "every file" in line or "password" in line for line in warnings(wish(**fields))) is (
+        is_open)
 
 
 def test_everything_open() -> None:
@@ -75,8 +94,8 @@ def test_everything_open() -> None:
     ({"volume": (Volume("/proc", "/p", True),)}, 0, {"ProtectKernelTunables"}, "-v /proc: it can read"),
     ({"volume": (Volume("/dev/../dev", "/d", True),)}, 0, {"PrivateDevices"}, "-v /dev/../dev"),
     ({"volume": (Volume("/run/docker.sock", "/s"),)}, 0,
-     {"HostSockets", "ReadWritePaths", "RestrictSUIDSGID", "ProtectSystem"}, "-v /run/docker.sock: it can change"),
-    ({"rootfs": "/srv/root"}, 0, {"-ProtectHome"}, ""),
+     {"HostSockets", "ReadWritePaths", "RestrictSUIDSGID", "ProtectSystem"}, "-v /run/docker.sock: it can reach"),
+    ({"rootfs": "/srv/root"}, 0, {"-ProtectHome", "-UnixSockets"}, ""),
 ])
 def test_each_hole(fields: dict[str, Any], flags: int, items: set[str], warned: str) -> None:
     spec = wish(**fields)
@@ -143,9 +162,9 @@ def test_the_report_has_it() -> None:
     report = Report(outcome=Outcome.EXITED, code=0, spec=wish(), plan=plan(wish()))
     data = json.loads(json.dumps(report.to_json()))
     jsonschema.validate(data, SCHEMA)
-    assert (data["exposure"]["score"], data["exposure"]["band"]) == (0.2, "SAFE")
+    assert (data["exposure"]["score"], data["exposure"]["band"]) == (0.4, "SAFE")
     assert "spec" not in data and "plan" not in data
-    line = "exposure           0.2 of 10 (SAFE); open: ProtectHome, MemoryDenyWriteExecute"
+    line = "exposure           0.4 of 10 (SAFE); open: ProtectHome, UnixSockets, MemoryDenyWriteExecute"
     assert line in report.summary(verbose=True)
 
 

@@ -312,11 +312,20 @@ def test_landlock_where_it_has_scopes() -> None:
     def steps(abi: int | None) -> list[tuple[object, ...]]:
         return [step.args for step in plan(ROOT._replace(landlock_abi=abi)).steps if step.op == "landlock"]
 
-    assert [steps(abi) for abi in (None, 0, 5, 6, 7)] == [[], [], [], [(3,)], [(3,)]]
+    assert [steps(abi) for abi in (None, 0, 5, 6, 7)] == [[], [], [], [(3, 0, ())], [(3, 0, ())]]
     ops = [step.op for step in plan(ROOT._replace(landlock_abi=6)).steps]
     assert ops.index("no_new_privs") < ops.index("landlock") < ops.index("seccomp")
     assert landlock.scopes(plan(ROOT._replace(landlock_abi=6))) == ("abstract_unix_socket", "signal")
     assert landlock.scopes(plan(ROOT._replace(landlock_abi=2))) == ()
+
+
+@pytest.mark.parametrize(("wishes", "paths"), [
+    ({}, ()), ({"volume": "/srv/a:/mnt"}, ("/mnt",)), ({"unmask": "/etc/shadow"}, ("/etc/shadow",)),
+    ({"rootfs": "/srv/root"}, None), ({"cap_add": "SYS_ADMIN"}, None)])
+def test_landlock_where_it_has_sockets(wishes: dict[str, str], paths: tuple[str, ...] | None) -> None:
+    """A ruleset about files would forbid every mount to a command that may mount."""
+    [(_, rights, shown)] = steps(ROOT._replace(landlock_abi=9), "landlock", **wishes)
+    assert (bool(rights), shown) == (paths is not None, paths or ())
 
 
 def test_numbers_of_kernels() -> None:

@@ -22,7 +22,7 @@ ELSEWHERE = frozenset((
 TRANSLATED = frozenset((
     "network", "publish", "net_rate", "net_delay", "pid", "ipc", "uts", "userns", "cgroupns", "ns", "hostname",
     "rootfs", "read_only", "overlay", "commit", "volume", "tmpfs", "cap_add", "cap_drop", "security_opt",
-    "device", "gpu"))
+    "device", "gpu", "protect_home", "unmask"))
 """Those that the tools are told of, or are said to lack."""
 
 
@@ -40,6 +40,12 @@ def unknown(values: Values, tool: str) -> Iterator[Lost]:
     if landlock.scopes(values.plan) and "host" in (spec.network, spec.pid):  # private namespaces do the same
         yield Lost(f"Landlock: {tool} has nothing to keep the command from the host's abstract sockets and processes, "
                    "which --network or --pid share.")
+
+
+def of_host(spec: Spec) -> Iterator[Lost]:
+    """What is about the host's files, for tools that start from an image."""
+    yield from (Lost(f"{flag_of(name)}: it is about homes and secrets of the host, and an image has none of them.")
+                for name in given(spec) if name in ("protect_home", "unmask"))
 
 
 def joined(spec: Spec, kind: str) -> str:

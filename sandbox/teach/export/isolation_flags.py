@@ -84,6 +84,7 @@ def _files(values: Values, tool: str) -> Pieces:
     yield from (f"--mount={shell_word(_bind(one))}" for one in isolation.shown(values))
     yield from (f"--device={shell_word(f'{one.node.path}:{one.target}:{one.access}')}"
                 for one in isolation.devices(values))
+    yield from isolation.of_host(spec)
     if spec.commit:
         yield Lost(f"--commit: {tool} keeps what is written in a layer of its own until the container is removed: "
                    f"leave --rm out, and see `{tool} diff` and `{tool} cp`.")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...facts import Node
-from ...isolation import capabilities, namespaces, paths, rules, seccomp, security
+from ...isolation import capabilities, namespaces, paths, rules, seccomp, secrets, security
 from ...isolation.devices import TTY_GROUP
 from ...records import Tmpfs
 from . import isolation
@@ -62,7 +62,7 @@ def linux(values: Values) -> Iterator[Entry]:
     if found := isolation.devices(values):
         yield "devices", [{"path": as_utf8(one.target), **_number(one.node), "fileMode": one.node.mode,
                            "uid": one.node.uid, "gid": one.node.gid} for one in found]
-    yield "maskedPaths", list(paths.masked(host))
+    yield "maskedPaths", [*paths.masked(host), *map(as_utf8, secrets.masked(spec, host))]
     yield "readonlyPaths", list(paths.READ_ONLY)
     if isolation.profile(values):
         yield "seccomp", _seccomp(values)

@@ -104,6 +104,7 @@ def _files(values: Values) -> Iterator[Entry | Lost]:
     # Else the token of an account of the cluster lies in every container, and variables of its services.
     yield "automountServiceAccountToken", False
     yield "enableServiceLinks", False
+    yield from isolation.of_host(spec)
     if spec.rootfs:
         yield Lost("--rootfs: make an image of the directory, and name it for IMAGE.")
     if spec.commit:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...isolation import capabilities, paths, security
+from ...isolation import capabilities, paths, secrets, security
 from ...records import Tmpfs, Volume
 from ...spec import Spec
 from ...spelling import flag_of
@@ -94,7 +94,7 @@ def _files(values: Values, file: bool) -> Settings:
         yield "MountAPIVFS", "yes"
     if isolation.root_is_read_only(spec) or not spec.rootfs:
         yield "ProtectSystem", "strict"
-        yield "ProtectHome", "read-only"
+        yield "ProtectHome", "tmpfs" if spec.protect_home == "tmpfs" else "read-only"
     if spec.overlay:
         yield Lost("--overlay: a service has none, and cannot write to its root here.")
     if spec.commit:
@@ -103,7 +103,9 @@ def _files(values: Values, file: bool) -> Settings:
     yield "ProtectKernelTunables", "yes"
     yield "ProtectKernelLogs", "yes"
     prefix = "-+" if spec.rootfs else "-"
-    yield "InaccessiblePaths", " ".join(prefix + path for path in paths.masked(values.host))
+    hidden = (*paths.masked(values.host), *(path for path in secrets.masked(spec, values.host)
+                                            if path not in secrets.HOMES))
+    yield "InaccessiblePaths", " ".join(prefix + _path(path, file) for path in hidden)
     for one in isolation.empty(values):
         yield "TemporaryFileSystem", f"{_path(one.target, file)}:{_options(one)}"
     # A unit file's service starts in / unless it is told otherwise.

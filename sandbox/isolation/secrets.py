@@ -1,0 +1,167 @@
+"""Keys, passwords and sockets that the command's user may read, and that are masked by default.
+
+The tables are data: a path, and why it is there. What there is of them is in the plan.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import SpecError
+from ..host import Host
+from ..records import Tmpfs
+from ..spec import Spec
+from ..spelling import spelled
+from ..stdlib import TYPE_CHECKING
+from . import paths, volumes
+from .mounts import step, tmpfs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..steps import Step
+
+IN_HOME = (
+    (".ssh", "private keys, and where they are accepted"),
+    (".gnupg", "private keys, and the agent's socket"),
+    (".password-store", "passwords of pass(1)"),
+    (".local/share/keyrings", "passwords of the GNOME keyring"),
+    (".local/share/kwalletd", "passwords of KWallet"),
+    (".netrc", "passwords for curl, git and ftp"),
+    (".git-credentials", "passwords for git"),
+    (".config/git/credentials", "passwords for git"),
+    (".config/gh", "GitHub's token"),
+    (".config/glab-cli", "GitLab's token"),
+    (".aws", "keys of Amazon's cloud"),
+    (".azure", "tokens of Microsoft's cloud"),
+    (".config/gcloud", "tokens of Google's cloud"),
+    (".boto", "keys of Google's and Amazon's storage"),
+    (".s3cfg", "keys of Amazon's storage"),
+    (".oci", "keys of Oracle's cloud"),
+    (".config/doctl", "DigitalOcean's token"),
+    (".config/hcloud", "Hetzner's token"),
+    (".config/rclone", "passwords for remote storage"),
+    (".kube", "the way into Kubernetes clusters"),
+    (".docker/config.json", "passwords for container registries"), (".docker/run", "the socket of Docker Desktop"),
+    (".docker/desktop", "the socket of Docker Desktop"), (".1password", "the socket of the password manager's agent"),
+    (".config/containers/auth.json", "passwords for container registries"),
+    (".vault-token", "HashiCorp Vault's token"),
+    (".terraform.d/credentials.tfrc.json", "Terraform's token"),
+    (".npmrc", "the token for npm's registry"),
+    (".yarnrc.yml", "the token for npm's registry"),
+    (".pypirc", "the token for PyPI"),
+    (".gem/credentials", "the token for RubyGems"),
+    (".cargo/credentials", "the token for crates.io"),
+    (".cargo/credentials.toml", "the token for crates.io"),
+    (".m2/settings.xml", "passwords for Maven's repositories"),
+    (".config/composer/auth.json", "passwords for PHP's repositories"),
+    (".pgpass", "passwords for PostgreSQL"),
+    (".my.cnf", "passwords for MySQL"),
+    (".mozilla", "passwords and cookies of Firefox"),
+    (".config/google-chrome", "passwords and cookies of Chrome"),
+    (".config/chromium", "passwords and cookies of Chromium"),
+    (".bash_history", "passwords that were typed on a command line"),
+    (".zsh_history", "passwords that were typed on a command line"),
+)
+"""Below the home directories of the launcher and of the command's user."""
+OF_SYSTEM = (
+    ("/etc/shadow", "hashes of passwords"), ("/etc/shadow-", "hashes of passwords"),
+    ("/etc/gshadow", "hashes of groups' passwords"), ("/etc/gshadow-", "hashes of groups' passwords"),
+    ("/etc/security/opasswd", "hashes of old passwords"),
+    ("/etc/ssh/ssh_host_rsa_key", "the machine's identity"),
+    ("/etc/ssh/ssh_host_ecdsa_key", "the machine's identity"),
+    ("/etc/ssh/ssh_host_ed25519_key", "the machine's identity"),
+    ("/etc/krb5.keytab", "the machine's identity"),
+    ("/etc/ssl/private", "private keys of services"), ("/etc/letsencrypt", "private keys of services"),
+    ("/etc/pki/tls/private", "private keys of services"), ("/etc/mysql/debian.cnf", "the database's password"),
+    ("/etc/wireguard", "keys of networks"), ("/etc/ipsec.secrets", "keys of networks"),
+    ("/etc/openvpn", "keys of networks"), ("/etc/NetworkManager/system-connections", "passwords of networks"),
+    ("/etc/wpa_supplicant", "passwords of networks"),
+    ("/etc/kubernetes", "the way into the Kubernetes cluster"),
+    ("/var/lib/kubelet", "the node's identity, pods' secrets"),
+    ("/etc/rancher", "the way into the Kubernetes cluster"),
+)
+"""Nobody but root may read these."""
+SYSTEM = frozenset(path for path, _ in OF_SYSTEM)
+SOCKETS = ("SSH_AUTH_SOCK", "DOCKER_HOST", "DBUS_SESSION_BUS_ADDRESS")
+"""Variables of the launcher that name a socket; whoever may connect acts as the user."""
+HOMES = ("/home", "/root")
+"""What ``protect_home="tmpfs"`` leaves empty, besides the launcher's own home."""
+
+
+def probe(spec: Spec, host: Host) -> tuple[str, ...]:
+    """What there is of the tables."""
+    if spec.rootfs:
+        return ()
+    found = (os.environ.get("HOME", ""), _home(spec), "/root" if host.uid == 0 else "")
+    homes = dict.fromkeys(path.rstrip("/") for path in found if path.startswith("/") and path.strip("/"))
+    wanted = [f"{home}/{name}" for home in homes for name, _ in IN_HOME]
+    wanted += [path for path, _ in OF_SYSTEM] if host.uid == 0 else []
+    wanted += [path for name in SOCKETS if (path := _socket(os.environ.get(name, "")))]
+    # access(2) makes no exception for each of the many that are not there.
+    return tuple(path for path in dict.fromkeys(wanted) if os.access(path, os.F_OK))
+
+
+def masks(spec: Spec, host: Host, owner: int | None) -> Iterator[Step]:
+    """Cover them, by a file system of its own where something is to be mounted in one.
+
+    :raises SpecError: ``unmask`` names what is not masked.
+    """
+    for path in spec.unmask:
+        _check(host.absolute(path), path, spec, host)
+    places = [*(one.target for one in spec.volume), *(one.target for one in spec.tmpfs)]
+    for path in masked(spec, host):
+        if any(paths.is_below(place, path) for place in places):
+            yield tmpfs(Tmpfs(path, mode=0o755), owner)
+        elif path not in places:
+            yield step("mask", path)
+
+
+def masked(spec: Spec, host: Host) -> tuple[str, ...]:
+    """What is covered: what there is of the tables as far as ``protect_home`` says so, but for what is opened again."""
+    found = [*host.secrets]
+    if spec.protect_home == "off":
+        found = [path for path in found if path in SYSTEM]
+    elif spec.protect_home == "tmpfs" and not spec.rootfs:
+        emptied = [path for path in dict.fromkeys((*HOMES, _home(spec))) if path.strip("/")]
+        emptied = [path for path in emptied if not any(paths.is_below(path, one) for one in emptied)]
+        found = [*emptied, *(path for path in found if not any(paths.is_below(path, one) for one in emptied))]
+    opened = [host.absolute(path).rstrip("/") for path in spec.unmask]
+    return tuple(path for path in found if not any(path == one or paths.is_below(path, one) for one in opened))
+
+
+def hides(spec: Spec, host: Host, path: str) -> bool:
+    """``path`` cannot be seen inside, because it is one of them or in one."""
+    return not volumes.covers(spec, path) and any(path == one or paths.is_below(path, one)
+                                                  for one in masked(spec, host))
+
+
+def reveals(path: str) -> bool:
+    """A volume of this path of the host shows something of the tables. Pure."""
+    first, *rest = path.strip("/").split("/")
+    home = "/root" if first == "root" else f"/home/{rest[0]}" if first == "home" and rest else ""
+    known = (*SYSTEM, *(f"{home}/{name}" for name, _ in IN_HOME if home))
+    return path in ("/", *HOMES) or any(path == one or paths.is_below(path, one) or paths.is_below(one, path)
+                                        for one in known)
+
+
+def _check(path: str, given: str, spec: Spec, host: Host) -> None:
+    known = (*host.secrets, *HOMES, *SYSTEM, *(f"{_home(spec)}/{name}" for name, _ in IN_HOME))
+    path = path.rstrip("/")
+    if not any(path == one or paths.is_below(one, path) for one in known):
+        above = next((one for one in masked(spec, host) if paths.is_below(path, one)), "")
+        raise SpecError(f"{spelled('unmask', given)}: it is not masked", field="unmask",
+                        hint=f"{above} is: unmask that, or show this one with {spelled('volume', f'{path}:{path}:ro')}"
+                        if above else "explain lists what is")
+
+
+def _home(spec: Spec) -> str:
+    """The home of the command's user."""
+    return dict(spec.env).get("HOME", "").rstrip("/")
+
+
+def _socket(value: str) -> str:
+    """The path in the value of one of :data:`SOCKETS`."""
+    path = value.partition("unix:path=")[2].partition(",")[0] or value.removeprefix("unix://")
+    return path if path.startswith("/") else ""
+
