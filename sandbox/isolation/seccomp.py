@@ -24,7 +24,7 @@ FORMAT = 2
 MAX_FILES = 64
 """When there are more, the profiles of the past are forgotten."""
 SHIPPED = (security.DEFAULT, security.MOBY)
-"""Profiles that come with the package; ``moby`` is docker's own default."""
+"""Profiles that come with the package; ``moby`` has the rules of docker's default."""
 NEW_LISTENER = 0x8
 """``SECCOMP_FILTER_FLAG_NEW_LISTENER``: the filter asks instead of refusing, see :mod:`.refusals`."""
 PRIME = 2**61 - 1

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sandbox.errors import SpecError
-from sandbox.isolation import seccomp
+from sandbox.isolation import libseccomp, seccomp
 from sandbox.isolation.rules import Machine, settle
 from support.seccomp_programs import (
     ALLOW,
@@ -28,6 +28,9 @@ from support.seccomp_programs import (
 )
 
 pytestmark = pytest.mark.usefixtures("seccomp_cache")
+WITHOUT_CODE = {"afs_syscall", "create_module", "get_kernel_syms", "getpmsg", "nfsservctl", "putpmsg", "query_module",
+                "security", "tuxcall", "uretprobe", "vserver"}
+"""Names that x86-64 has numbers for, but no code; uretprobe(2) is newer than the profile, though its number is not."""
 
 
 @pytest.mark.parametrize("profile", seccomp.SHIPPED)
@@ -42,13 +45,24 @@ def test_refused(profile: str, call: str) -> None:
     assert run(seccomp.program(profile, ()), call) == EPERM
 
 
-def test_the_profile_of_docker_is_its_own_file() -> None:
-    """It must stay what it is said to be."""
-    text = (PROFILE.parent / "moby.json").read_bytes()
-    assert hashlib.sha256(text).hexdigest() in (PROFILE.parent / "README.md").read_text()
+@pytest.mark.skipif(HERE.name != "x86_64", reason="the table is that of x86-64")
+def test_the_calls_that_docker_lets_nobody_make() -> None:
+    """Everything in the table up to the newest call that ``moby.json`` names, except these. Fails if a name is missing.
+
+    ``tests/lab/test_filters.py`` asks docker itself.
+    """
+    profile = json.loads(Path(seccomp.shipped("moby")).read_text())
+    named = {name for entry in profile["syscalls"] for name in entry["names"]}
+    table = {libseccomp.name_of(number) for number in range(max(map(resolve, named)) + 1)}
+    assert {name for name in table - named if not name.isdigit()} - WITHOUT_CODE == {
+        "_sysctl", "add_key", "io_uring_enter", "io_uring_register", "io_uring_setup", "kexec_file_load", "kexec_load",
+        "keyctl", "migrate_pages", "move_pages", "pivot_root", "request_key", "swapoff", "swapon", "sysfs", "uselib",
+        "userfaultfd", "ustat"}
+
+
+def test_docker_refuses_one_family_of_sockets() -> None:
     moby = seccomp.program("moby", ())
-    assert run(moby, "socket", 38) == ALLOW  # AF_ALG
-    assert run(moby, "socket", 40) == EPERM  # AF_VSOCK
+    assert [family for family in range(50) if run(moby, "socket", family) == EPERM] == [40]  # AF_VSOCK
 
 
 @pytest.mark.parametrize("call", ["read", "openat", "execve", "close_range", "futex", "sendmsg", "sendto",
