@@ -26,7 +26,7 @@ help:
 	@echo 'make test-container  the same suite in a container with its own systemd'
 	@echo 'make test-vm         the same in a VM with systemd and cgroup v2; slow without KVM'
 	@echo 'make test-rootless   the same as a normal user of that VM'
-	@echo 'make test-tools      exports, checked with docker, podman, crun and systemd-run in a VM'
+	@echo 'make test-tools      exports and seccomp filters, checked with docker, podman and others in a VM'
 	@echo 'make test-labels      labels of SELinux and AppArmor, each in a VM that has it'
 	@echo 'make test-bookworm    units and limits with systemd 252; test-sid with the newest'
 	@echo 'make test-protections  each of the forty cases must notice that its protection is gone; CASES="S01 S02" takes two'
