@@ -89,8 +89,11 @@ HOMES = ("/home", "/root")
 """What ``protect_home="tmpfs"`` leaves empty, besides the launcher's own home."""
 
 
-def probe(spec: Spec, host: Host) -> tuple[str, ...]:
-    """What there is of the tables."""
+def probe(spec: Spec, host: Host, root: str = "") -> tuple[str, ...]:
+    """What there is of the tables.
+
+    :param root: a directory that stands for ``/``, for tests.
+    """
     if spec.rootfs:
         return ()
     found = (os.environ.get("HOME", ""), _home(spec), "/root" if host.uid == 0 else "")
@@ -99,7 +102,7 @@ def probe(spec: Spec, host: Host) -> tuple[str, ...]:
     wanted += [path for path, _ in OF_SYSTEM] if host.uid == 0 else []
     wanted += [path for name in SOCKETS if (path := _socket(os.environ.get(name, "")))]
     # access(2) makes no exception for each of the many that are not there.
-    return tuple(path for path in dict.fromkeys(wanted) if os.access(path, os.F_OK))
+    return tuple(path for path in dict.fromkeys(wanted) if os.access(root + path, os.F_OK))
 
 
 def masks(spec: Spec, host: Host, owner: int | None) -> Iterator[Step]:

@@ -6,6 +6,7 @@ import os
 
 from ..facts import Docker
 from ..host import Host, small_file
+from ..spec import Spec
 
 DOCKER_PARTS = ("Engine", "containerd", "docker-init", "tini")
 """What ``docker version`` lists beside the runtime (moby's ``fillPlatformVersion()``)."""
@@ -16,6 +17,7 @@ def add(host: Host, root: str = "") -> Host:
     import psutil
 
     from ..io_weights import probe
+    from ..isolation import secrets
 
     host = probe(host, root)
     selinux, apparmor = selinux_mode(root), apparmor_enabled(root)
@@ -32,6 +34,7 @@ def add(host: Host, root: str = "") -> Host:
         apparmor_profiles=apparmor_profiles(root),
         seccomp=tuple(small_file(f"{root}/proc/sys/kernel/seccomp/actions_avail").split()),
         distribution=distribution(),
+        secrets=secrets.probe(Spec(argv=("true",)), host, root),
     )
 
 
