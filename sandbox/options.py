@@ -268,6 +268,8 @@ TABLE: tuple[Option, ...] = (
     Option("security_opt", security.parse, "OPTION",
            "seccomp=FILE|moby|unconfined, apparmor=PROFILE, label=TYPE or label=user:|role:|type:|level:PART; a label "
            "that is not enforced ends in an error", "Isolation", repeatable=True),
+    Option("nest", None, "", "let it start sandboxes itself: new user namespaces, mounts, an unmasked /proc",
+           "Isolation"),
     Option("seccomp_log", None, "", "report the system calls that the filter refused", "Isolation"),
     Option("rootfs", parse_word, "DIR", "a directory that becomes /, in place of the host's own", "Files"),
     Option("read_only", None, "", "nothing in --rootfs can be written to", "Files"),

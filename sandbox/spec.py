@@ -157,6 +157,7 @@ class Spec:
     :param security_opt: docker's ``seccomp=FILE``, ``label=TYPE``, ``apparmor=PROFILE``.
     :param device: devices of the host that it may use.
     :param gpu: it may use the host's GPUs.
+    :param nest: it may start one more level of sandboxes.
     :param seccomp_log: the report lists the system calls that the filter refused.
     :raises SpecError: when something is malformed or contradictory.
     """
@@ -206,6 +207,7 @@ class Spec:
     security_opt: tuple[str, ...] = ()
     device: tuple[Device, ...] = ()
     gpu: bool = False
+    nest: bool = False
     seccomp_log: bool = False
 
     def __post_init__(self) -> None:
@@ -302,6 +304,12 @@ def _check_isolation(spec: Spec) -> None:
     if spec.seccomp_log and "seccomp=unconfined" in spec.security_opt:
         raise SpecError(f"{spelled('seccomp_log')} lists what the filter refused, and with seccomp=unconfined "
                         "there is none", field="seccomp_log", hint="leave one of them out")
+    if spec.nest and spec.pid == "host":
+        raise SpecError(f"{spelled('nest', True)}: with {spelled('pid', 'host')} the /proc inside is the host's, and a "
+                        "sandbox inside could mount none of its own", field="nest", hint="give one of them")
+    if spec.nest and "seccomp=moby" in spec.security_opt:
+        raise SpecError(f"{spelled('nest', True)}: docker's filter, seccomp=moby, refuses new namespaces", field="nest",
+                        hint="leave one of them out")
     shared = {"net": spec.network != "none", "ipc": spec.ipc == "host", "uts": spec.uts == "host",
               "cgroup": spec.cgroupns == "host"}
     kinds = [one.kind for one in spec.ns]

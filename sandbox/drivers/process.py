@@ -183,9 +183,10 @@ def become(spec: Spec, host: Host, cgroups: Sequence[Hierarchy] = (), *, beside_
     yield from (_ulimit(item) for item in spec.limits.ulimit if not _is_few(item))
     yield _workload("chdir", filesystem.working_directory(spec, host), realises="cwd")
     yield from namespaces.enter_userns(spec, host)
-    yield from capabilities.before(spec)
+    names = capabilities.held(spec, namespaces.identity(spec, host).uid)
+    yield from capabilities.before(names)
     yield from namespaces.ids(spec, host)
-    yield from capabilities.after(spec)
+    yield from capabilities.after(names)
     yield _workload("setpgid")
     if spec.tty:
         yield _workload("foreground", 0, realises="tty")

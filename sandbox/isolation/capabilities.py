@@ -13,7 +13,7 @@ from ..stdlib import TYPE_CHECKING
 from ..steps import Arg, Phase, Step, Where
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 NAMES = (
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",
@@ -27,6 +27,7 @@ NAMES = (
 """By number, from ``<linux/capability.h>``. python-prctl ends at CAP_BPF, and knows no ambient set."""
 BITS = {name: 1 << number for number, name in enumerate(NAMES)}
 ALL = "ALL"
+NESTING = ("CAP_SETFCAP",)
 
 # <linux/securebits.h>; a bit's lock is the next one.
 NOROOT, NO_SETUID_FIXUP, KEEP_CAPS, NO_CAP_AMBIENT_RAISE = 0x1, 0x4, 0x10, 0x40
@@ -60,14 +61,33 @@ def wanted(spec: Spec) -> tuple[str, ...]:
     return tuple(name for name in NAMES if name in added and name not in spec.cap_drop)
 
 
+def held(spec: Spec, uid: int) -> tuple[str, ...]:
+    """The capabilities the workload has, with what ``--nest`` takes.
+
+    A process whose user id is 0 needs CAP_SETFCAP to map that id into a new user namespace (user_namespaces(7), Linux
+    5.12). With it, the command can give files capabilities. Without it, uid 0 could leave set-uid programs in the same
+    places. Other users get none.
+
+    :param uid: its user id inside.
+    """
+    names = wanted(spec)
+    nested = NESTING if spec.nest and uid == 0 else ()
+    return tuple(name for name in NAMES if name in names or name in nested)
+
+
 def mask(names: Iterable[str]) -> int:
     """The set as capset(2) has it."""
     return sum(BITS[name] for name in names)
 
 
-def before(spec: Spec) -> Iterator[Step]:
-    """What takes CAP_SETPCAP, and so comes before the ids change."""
-    names = wanted(spec)
+def before(names: Sequence[str]) -> Iterator[Step]:
+    """What takes CAP_SETPCAP, and so comes before the ids change.
+
+    The bounding set and the locked securebits are the command's alone: in a new user namespace the kernel begins anew
+    with all capabilities and no securebits (user_namespaces(7)), so ``--nest`` changes neither.
+
+    :param names: the capabilities that the workload has, see :func:`held`.
+    """
     if names:
         # KEEP_CAPS carries them over the change of the ids; execve clears it.
         # Who is given CAP_SETUID may give up all others with its uid, as usual: that "fixup" stays on.
@@ -80,13 +100,16 @@ def before(spec: Spec) -> Iterator[Step]:
     yield _step(names, "bounding", mask(names))
 
 
-def after(spec: Spec) -> Iterator[Step]:
+def after(names: Sequence[str]) -> Iterator[Step]:
     """The sets themselves. Ambient ones are what survives an execve, for root too: NOROOT makes it a plain user."""
-    names = wanted(spec)
     bits = mask(names)
     yield _step(names, "capset", bits, bits, bits)
     yield _step(names, "ambient", bits)
 
 
-def _step(names: tuple[str, ...], op: str, *args: Arg) -> Step:
-    return Step(op=op, args=args, phase=Phase.EXEC, where=Where.WORKLOAD, realises="cap_add" if names else "")
+def _step(names: Sequence[str], op: str, *args: Arg) -> Step:
+    return Step(op=op, args=args, phase=Phase.EXEC, where=Where.WORKLOAD, realises=_realises(names))
+
+
+def _realises(names: Sequence[str]) -> str:
+    return "" if not names else "nest" if tuple(names) == NESTING else "cap_add"

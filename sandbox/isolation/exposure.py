@@ -12,7 +12,7 @@ import os
 from ..spec import Spec
 from ..stdlib import TYPE_CHECKING, NamedTuple
 from ..steps import Plan
-from . import capabilities, landlock, secrets, security
+from . import capabilities, landlock, seccomp, secrets, security
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,6 +152,8 @@ def _files(spec: Spec, plan: Plan) -> Iterator[Item]:
     yield Item("DeviceAllow", plain or bool(spec.device), 1000, "devices of the host, and their drivers", "--device")
     yield Item("DeviceAllow GPU", plain or spec.gpu, 500, "the GPU, its driver, and memory of others on it", "--gpu")
     yield Item("ProtectKernelTunables", below("/proc", "/sys"), 1000, "the kernel's settings", "-v")
+    masked = any(step.op == "mask" and str(step.args[0]).startswith("/proc/") for step in plan.steps)
+    yield Item("ProcSubset", not masked, 10, "what /proc and /sys tell of the machine and of its use", "--nest")
     yield Item("OpenFiles", bool(spec.preserve_fds), 500, "files that its caller has open", "--preserve-fds")
     unmasked = not spec.rootfs and (bool(spec.unmask) or spec.protect_home == "off")
     yield Item("Secrets", plain or unmasked or any(map(secrets.reveals, sources)), 1000,
@@ -163,10 +165,10 @@ def _files(spec: Spec, plan: Plan) -> Iterator[Item]:
 
 
 def _calls(plan: Plan) -> Iterator[Item]:
-    names, profile = _held(plan), ""
+    names, profile, nested = _held(plan), "", False
     for step in plan.steps:
         if step.op == "seccomp" and isinstance(step.args[0], tuple):
-            profile = step.args[0][0]
+            profile, nested = step.args[0][0], seccomp.NEST in step.args[0]
     # What another profile lets through is not looked into: it counts as open.
     loose, admin = profile != security.DEFAULT, "CAP_SYS_ADMIN" in names
     flag = "--security-opt seccomp"
@@ -174,13 +176,14 @@ def _calls(plan: Plan) -> Iterator[Item]:
     yield Item("NoNewPrivileges", "no_new_privs" not in ops, 1000, "set-uid programs")
     yield Item("SystemCallArchitectures", not profile, 1000, "32-bit system calls", flag)
     yield Item("KeyringMode", loose, 1000, "the kernel's keys of its user", flag)
-    yield Item("RestrictNamespaces", loose or admin, 1500, "new user namespaces, and the kernel's code behind them",
-               flag)
+    yield Item("RestrictNamespaces", loose or admin or nested, 1500,
+               "new user namespaces, and the kernel's code behind them", "--nest" if nested else flag)
     yield Item("RestrictAddressFamilies", loose, 1250, "rare kinds of sockets, AF_ALG and AF_VSOCK among them", flag)
     yield Item("RestrictAddressFamilies AF_PACKET", loose or "CAP_NET_RAW" in names, 1000, "raw packets", flag)
     yield Item("MemoryDenyWriteExecute", True, 100, "memory that is writable and executable, as compilers need it")
     for group, weight, opens in CALLS:
-        yield Item(f"SystemCallFilter {group}", loose, weight, opens, flag)
+        mounts = nested and group == "@mount"
+        yield Item(f"SystemCallFilter {group}", loose or mounts, weight, opens, "--nest" if mounts else flag)
 
 
 def _held(plan: Plan) -> tuple[str, ...]:
@@ -245,6 +248,9 @@ def _warnings(spec: Spec) -> Iterator[str]:
         yield f"--device {device.source}: it can {may or 'see'} this device, and reaches its driver in the kernel"
     if spec.gpu:
         yield "--gpu: it reaches the GPU's driver in the kernel by ioctl, and whatever others left in the GPU's memory"
+    if spec.nest:
+        yield ("--nest: it may make user namespaces, in which it has all capabilities, and mount there: that reaches "
+               "much of the kernel's code; /proc and /sys are not masked")
     names = capabilities.wanted(spec)
     if names:
         within = "on the host itself" if spec.userns == "host" else "within its own namespaces"

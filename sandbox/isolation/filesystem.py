@@ -208,9 +208,16 @@ def _kernel_trees(spec: Spec, host: Host) -> Iterator[Tree]:
 
 
 def _proc(spec: Spec, host: Host) -> Iterator[Step]:
-    """/proc of the sandbox's own processes, and without what is the machine's."""
+    """/proc of the sandbox's own processes, and without what is the machine's.
+
+    With ``--nest`` nothing in it is masked or read-only: in a new user namespace the kernel mounts a proc only where
+    one is seen without anything mounted on it (mount_too_revealing() in fs/namespace.c). The same goes for a sysfs.
+    The machine's settings in it stay closed: they are root's, and no user inside is root outside.
+    """
     if all(tree.target != "/proc" for tree in _kernel_trees(spec, host)):
         yield step("mount", "proc", "/proc", KERNEL, "")
+        if spec.nest:
+            return
         yield from (step("read_only", path) for path in paths.READ_ONLY)
     yield from (step("mask", path) for path in paths.masked(host) if paths.is_below(path, "/proc"))
 
@@ -220,7 +227,8 @@ def _sys(spec: Spec, host: Host) -> Iterator[Step]:
     shared = any(tree.target == "/sys" for tree in _kernel_trees(spec, host))
     if not shared:
         yield step("mount", "sysfs", "/sys", KERNEL | RDONLY, "")
-    yield from (step("mask", path) for path in paths.masked(host) if paths.is_below(path, "/sys"))
+    if not spec.nest:
+        yield from (step("mask", path) for path in paths.masked(host) if paths.is_below(path, "/sys"))
     yield from (step("mask", path) for path in paths.MASKED_SHARED if shared)
 
 

@@ -78,6 +78,8 @@ def spawn(spec: Spec, host: Host) -> Iterator[Step]:
 
     :raises Unsupported: they cannot be made by this user.
     """
+    if spec.nest:
+        _check_nest(spec, host)
     flags = sum(flag for kind, flag in private(spec, host).items() if kind != "cgroup")
     own = CLONE_NEWNS | (0 if spec.pid == "host" else CLONE_NEWPID)
     if is_shifted(spec, host):
@@ -93,6 +95,24 @@ def spawn(spec: Spec, host: Host) -> Iterator[Step]:
             yield _guard("id_map", "deny", f"{host.uid} {host.uid} 1", f"{host.gid} {host.gid} 1", phase=Phase.MAP)
     else:
         yield _guard("clone3", own | flags)
+
+
+def _check_nest(spec: Spec, host: Host) -> None:
+    """Refuse ``--nest`` where an unmasked /proc would be root's of the machine, or could not be seen whole.
+
+    :raises Unsupported: with a sentence for each case.
+    """
+    wish = spelled("nest", True)
+    if host.uid == 0 and not is_shifted(spec, host):
+        if spec.userns == "host":
+            raise Unsupported(f"{wish}: with {spelled('userns', 'host')}, root inside could change the kernel's "
+                              "settings in the unmasked /proc", hint=f"leave {spelled('userns', 'host')} out")
+        raise Unsupported(f"{wish}: root is in a container, sandbox or user namespace here and has no ids to give, so "
+                          "root inside could change the kernel's settings in the unmasked /proc",
+                          hint="start it as another user, or outside")
+    if is_rootless(spec, host) and "net" not in private(spec, host):
+        raise Unsupported(f"{wish}: without root, a sandbox inside could mount no /sys beside a shared network",
+                          hint=f"leave {spelled('network', 'host')} and {spelled('ns', 'net:')} out, or run it as root")
 
 
 def is_lent(spec: Spec, host: Host) -> bool:

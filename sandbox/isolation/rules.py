@@ -73,7 +73,7 @@ class Rules(NamedTuple):
 class Machine(NamedTuple):
     """What conditions are about.
 
-    :param capabilities: those the workload has.
+    :param capabilities: those the workload has, and ``SANDBOX_NEST`` with ``--nest``.
     :param kernel: release, as ``uname -r`` prints it.
     :param name: architecture, as ``uname -m`` prints it.
     """

@@ -25,6 +25,9 @@ MAX_FILES = 64
 """When there are more, the profiles of the past are forgotten."""
 SHIPPED = (security.DEFAULT, security.MOBY)
 """Profiles that come with the package; ``moby`` has the rules of docker's default."""
+NEST = "SANDBOX_NEST"
+"""Stands for ``--nest`` among the capabilities that rules depend on. The kernel has no such capability, so a program
+that reads the profile without knowing the word leaves those rules out."""
 NEW_LISTENER = 0x8
 """``SECCOMP_FILTER_FLAG_NEW_LISTENER``: the filter asks instead of refusing, see :mod:`.refusals`."""
 PRIME = 2**61 - 1
@@ -45,9 +48,14 @@ def steps(spec: Spec, others: Iterable[Step] = ()) -> Iterator[Step]:
     yield from others
     source = security.profile(spec)
     if source != security.UNCONFINED:
-        realises = "" if source == security.DEFAULT else "security_opt"
-        yield _step("seccomp", (source, *capabilities.wanted(spec)), NEW_LISTENER if spec.seccomp_log else 0,
+        realises = ("nest" if spec.nest else "") if source == security.DEFAULT else "security_opt"
+        yield _step("seccomp", (source, *conditions(spec)), NEW_LISTENER if spec.seccomp_log else 0,
                     realises="seccomp_log" if spec.seccomp_log else realises)
+
+
+def conditions(spec: Spec) -> tuple[str, ...]:
+    """The capabilities that rules of a profile may depend on, and :data:`NEST`."""
+    return (*capabilities.wanted(spec), *((NEST,) if spec.nest else ()))
 
 
 def _step(op: str, *args: int | tuple[str, ...], realises: str = "") -> Step:
@@ -75,7 +83,7 @@ def program(source: str, names: tuple[str, ...]) -> bytes:
     """The filter as an array of ``struct sock_filter``, for the kernel and the machine that this runs on.
 
     :param source: one of :data:`SHIPPED`, or the path of a profile.
-    :param names: the capabilities that the workload has; rules may depend on them.
+    :param names: what rules may depend on, see :func:`conditions`.
     :raises SpecError: the profile cannot be read, or is none.
     :raises Unsupported: it has to be compiled, and there is no libseccomp.
     """

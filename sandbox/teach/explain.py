@@ -20,7 +20,7 @@ CAPABILITIES = {bit: name for name, bit in capabilities.BITS.items()}
 SECUREBITS = {0x1: "NOROOT", 0x4: "NO_SETUID_FIXUP", 0x10: "KEEP_CAPS", 0x40: "NO_CAP_AMBIENT_RAISE"}
 SHOWN = ("network", "publish", "net_rate", "net_delay", "pid", "ipc", "uts", "userns", "cgroupns", "ns", "hostname",
          "rootfs", "read_only", "overlay", "commit", "volume", "tmpfs", "cap_add", "cap_drop", "security_opt",
-         "seccomp_log", "device", "gpu")
+         "nest", "seccomp_log", "device", "gpu")
 """Fields besides the limits whose flag is printed at the end of a line."""
 
 OPS = {

@@ -18,8 +18,9 @@ def spec(*, add: tuple[str, ...] = (), drop: tuple[str, ...] = ()) -> Spec:
     return Spec(argv=("work",), cap_add=add, cap_drop=drop)
 
 
-def by_op(wish: Spec) -> dict[str, Step]:
-    return {step.op: step for step in (*capabilities.before(wish), *capabilities.after(wish))}
+def by_op(wish: Spec, uid: int = 0) -> dict[str, Step]:
+    names = capabilities.held(wish, uid)
+    return {step.op: step for step in (*capabilities.before(names), *capabilities.after(names))}
 
 
 def test_the_table_is_the_kernels() -> None:
@@ -32,6 +33,14 @@ def test_the_table_is_the_kernels() -> None:
 @pytest.mark.parametrize("text", ["NET_RAW", "net_raw", "CAP_NET_RAW", "cap_net_raw"])
 def test_every_spelling(text: str) -> None:
     assert capabilities.parse(text, "cap_add") == "CAP_NET_RAW"
+
+
+def test_root_may_map_its_id_into_a_sandbox_inside() -> None:
+    """With --nest, uid 0 has CAP_SETFCAP, and no other user has anything."""
+    wish = Spec(argv=("work",), nest=True)
+    assert by_op(wish)["capset"].args == (BITS["CAP_SETFCAP"],) * 3
+    assert by_op(wish)["capset"].realises == "nest"
+    assert by_op(wish, uid=7) == by_op(Spec(argv=("work",)), uid=7)
 
 
 def test_all_is_a_name_too() -> None:

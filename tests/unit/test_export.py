@@ -237,7 +237,7 @@ ISOLATION: dict[str, list[object]] = {
     "cap_add": [["net_raw"], ["ALL"]], "cap_drop": [["chown"]],
     "security_opt": [["seccomp=unconfined"], ["seccomp=moby"], ["seccomp={filter}"], ["apparmor=mine"],
                      ["label=container_t"]],
-    "device": [["/dev/fuse"]], "gpu": [True], "seccomp_log": [True], "preserve_fds": [2],
+    "device": [["/dev/fuse"]], "gpu": [True], "nest": [True], "seccomp_log": [True], "preserve_fds": [2],
     "protect_home": ["tmpfs", "off"], "unmask": [["/etc/shadow"]],
 }
 """A value for each field of the Spec about isolation that is not its default."""

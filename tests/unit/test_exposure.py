@@ -27,11 +27,13 @@ def wish(**fields: Any) -> Spec:
 
 def plan(spec: Spec, *, without: int = 0, leave_out: str = "") -> Plan:
     """The steps that matter here, as the drivers order them."""
+    names = capabilities.held(spec, spec.user.uid if spec.user else 0)
     steps = (Step("namespaces", Phase.SPAWN, (ALL & ~0x2202_0000 & ~without,), Where.GUARD),
              Step("clone3", Phase.SPAWN, (0x2002_0000 & ~without,), Where.GUARD),
+             *(() if spec.nest else (Step("mask", Phase.ENTER, ("/proc/kcore",), Where.INIT),)),
              Step("pivot", Phase.ENTER, (), Where.INIT),
              Step("unshare", Phase.EXEC, (0x200_0000 & ~without,), Where.WORKLOAD),
-             *capabilities.before(spec), *capabilities.after(spec), *seccomp.steps(spec))
+             *capabilities.before(names), *capabilities.after(names), *seccomp.steps(spec))
     return Plan(driver="none", name="box", steps=tuple(step for step in steps if step.op != leave_out))
 
 
@@ -86,6 +88,10 @@ def test_everything_open() -> None:
     ({"cap_add": ("CAP_NET_RAW",)}, 0,
      {"CapabilityBoundingSet NET_RAW and 2 more", "RestrictAddressFamilies AF_PACKET"}, "--cap-add"),
     ({"cap_add": ("CAP_SYS_ADMIN",)}, 0, {"CapabilityBoundingSet SYS_ADMIN", "RestrictNamespaces"}, "--cap-add"),
+    ({"nest": True}, 0, {"RestrictNamespaces", "SystemCallFilter @mount", "ProcSubset",
+                         "CapabilityBoundingSet CHOWN and 2 more"}, "--nest"),
+    ({"nest": True, "user": User(uid=7, gid=7)}, 0,
+     {"RestrictNamespaces", "SystemCallFilter @mount", "ProcSubset"}, "--nest"),
     ({"device": (Device("/dev/fuse", "/dev/fuse", "r"),)}, 0, {"DeviceAllow"}, "--device /dev/fuse: it can read this"),
     ({"device": (Device("/dev/sda", "/dev/sda"),)}, 0, {"DeviceAllow"}, "--device /dev/sda: it can read and write"),
     ({"gpu": True}, 0, {"DeviceAllow GPU"}, "--gpu: it reaches the GPU's driver"),

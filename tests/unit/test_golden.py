@@ -180,6 +180,7 @@ ISOLATION: dict[str, dict[str, Any]] = {
     "cap-drop": {"cap_add": ["ALL"], "cap_drop": ["SYS_ADMIN"]},
     "seccomp-unconfined": {"security_opt": ["seccomp=unconfined"]},
     "seccomp-moby": {"security_opt": ["seccomp=moby"]},
+    "nest": {"nest": True},
     "seccomp-log": {"seccomp_log": True},
     "label": {"security_opt": ["apparmor=mine"]},
     "user": {"user": "1234:5678"},

@@ -93,6 +93,7 @@ CONTRADICTIONS: list[dict[str, object]] = [
     {"limits": Limits(memory_swap=1, memory=2)}, {"limits": Limits(io_weight=1, blkio_weight=10)},
     {"limits": Limits(ulimit=(Ulimit("core", 0, 0), Ulimit("core", 1, 1)))}, {"commit": "/c"},
     {"overlay": True, "read_only": True}, {"hostname": "a", "uts": "host"}, {"net_delay": 1.0},
+    {"nest": True, "pid": "host"}, {"nest": True, "security_opt": ("seccomp=moby",)},
     {"seccomp_log": True, "security_opt": ("seccomp=unconfined",)}, {"ns": (Joined("net", "/n"), Joined("net", "/m"))},
     {"volume": (Volume("/a", "/b", False),), "tmpfs": (Tmpfs("/b"),)}, {"device": (Device("/a", "/b"),) * 2}]
 
@@ -114,7 +115,8 @@ REFUSED: list[dict[str, object]] = [
     {"swap_max": "1m"}, {"memory_swappiness": 5}, {"oom_group": True}, {"cpuset_cpus": "0"}, {"io_weight": 5},
     {"rootfs": "/etc/passwd"}, {"overlay": True}, {"overlay": True, "commit": "/nowhere"}, {"gpu": True},
     {"volume": "/nowhere:/mnt"}, {"volume": "/etc/passwd:/mnt"}, {"volume": "/usr:/nowhere"}, {"userns": "host"},
-    {"device": "/dev/nothing"}, {"device": "/dev/null"}, {"network": "veth"}, {"user": "1:1"}, {"tmpfs": "/no/where"},
+    {"nest": True, "network": "host"}, {"nest": True, "userns": "host"}, {"device": "/dev/nothing"},
+    {"device": "/dev/null"}, {"network": "veth"}, {"user": "1:1"}, {"tmpfs": "/no/where"},
     {"device_read_bps": "/nowhere:1m"}, {"hugetlb": "2M:4M", "cgroup_conf": "hugetlb.2MB.max=1"}]
 
 
