@@ -121,7 +121,8 @@ class Executor:
             status = os.lstat(path)
         except OSError as error:
             raise StepError(f"cannot make {path}", errno=error.errno or 0, hint="the state of each run is kept there: "
-                            f"see findmnt -T {os.path.dirname(path)}") from error
+                            "mount a tmpfs at /run (in docker and podman, `run --tmpfs /run`), or set XDG_RUNTIME_DIR "
+                            "to a directory of your own") from error
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
             raise StepError(f"{path} is not a directory of our own that nobody else may write to",
                             hint=f"see who made it: ls -ld {path}")

@@ -34,12 +34,14 @@ from .steps import Plan, Step
 
 MOUNTS = ("private", "tree", "overlay", "node", "root", "discard", "place", "mount", "mkdir_in", "mknod_in",
           "symlink_in", "mask", "read_only", "attr", "pivot", "mount_cgroup")
-NAMESPACES = ("namespaces", "clone3", "id_map", "new_id_map", "setns", "join_ns", "unshare", "enter_userns")
+NAMESPACES = ("leave_chroot", "namespaces", "clone3", "id_map", "new_id_map", "setns", "join_ns", "unshare",
+              "enter_userns")
 WHAT = {
     "launcher": "cannot watch the launcher", "claim": "cannot make the state file {0}",
     "reset_realtime": "cannot leave the caller's real-time policy", "oom_exempt": "cannot set oom_score_adj to {0}",
     "stop": "cannot keep the stop signal {0}", "deadline": "cannot set the timer",
     "watch": "cannot read {1} again and again", "tell_init": "cannot tell the launcher of the init",
+    "leave_chroot": "cannot leave the chroot for a mount namespace whose root it is",
     "tell_namespaces": "cannot tell the launcher of the namespaces", "namespaces": "cannot make the namespaces",
     "clone3": "cannot start a process in new namespaces", "id_map": "cannot map ids into the new user namespace",
     "new_id_map": "cannot map the lent ids into the new user namespace",
@@ -74,8 +76,17 @@ WHAT = {
     "systemctl": "cannot stop the unit by systemctl", "thaw": "cannot keep the path of the freezer cgroup",
 }
 """What failed, by op; the numbers in braces stand for the arguments of the step."""
+NO_SETFCAP = ("root may map its own id only with CAP_SETFCAP (user_namespaces(7)): add that capability, in docker and "
+              "podman `--cap-add SETFCAP`, or start it as another user")
+HIDDEN = {
+    "proc": "where something is mounted over a part of /proc, the kernel mounts no other proc: see findmnt -R /proc, "
+            "or share the one that is there with {pid}",
+    "sysfs": "where something is mounted over a part of /sys, the kernel mounts no other sysfs: see findmnt -R /sys, "
+             "or share the one that is there with {network}",
+}
+"""Why a file system cannot be mounted in a new user namespace (mount_too_revealing() in fs/namespace.c)."""
 OPTIONS = {"overlay": (True,), "pids_limit": (), "cpuset_cpus": (), "cpuset_mems": (), "seccomp_log": (), "cwd": (),
-           "security_opt": ("seccomp=FILE",), "ulimit": ("nofile=N",)}
+           "pid": ("host",), "network": ("host",), "security_opt": ("seccomp=FILE",), "ulimit": ("nofile=N",)}
 """Options that hints name in braces, with the values that are shown there."""
 PROCESSES = "a limit of processes is reached: {pids_limit}, that of a cgroup above, or `ulimit -u`"
 PLACES = {
@@ -92,8 +103,7 @@ SPACES = {
     EUSERS: "namespaces are nested too deeply here: 32 levels are the most",
     EAGAIN: PROCESSES,
     EINVAL: "this kernel has not all of these namespaces: see `sandbox info`",
-    ENOSYS: "the kernel is older than Linux 5.7, or a filter around this process refuses new namespaces, as docker's "
-            "does: there, docker run --security-opt seccomp=unconfined",
+    ENOSYS: "the kernel is older than Linux 5.7, or a filter around this process refuses new namespaces",
     EPERM: "namespaces are forbidden here: see /proc/sys/kernel/*userns* and /proc/sys/user/max_*_namespaces, and in a "
            "container its filter",
 }
@@ -107,8 +117,7 @@ CGROUPS = {
 HINTS: dict[str, dict[int, str]] = {
     **dict.fromkeys(MOUNTS, PLACES), **dict.fromkeys(NAMESPACES, SPACES),
     **dict.fromkeys(("clone_into_cgroup", "join"), CGROUPS),
-    "private": {EINVAL: "in a plain chroot / is no mount point: bind it on itself first, "
-                        "mount --bind NEWROOT NEWROOT"},
+    "mask": {ENOENT: "there is no /dev/null here: give it one, for a chroot mount --rbind /dev NEWROOT/dev"},
     "overlay": {EINVAL: "the kernel puts an overlay on an overlay once, not twice, and writes none to some file "
                         "systems: see dmesg | grep overlayfs, and findmnt -T for each directory"},
     "landlock": {E2BIG: "sandboxes are nested too deeply: Landlock has 16 layers"},
@@ -121,7 +130,7 @@ HINTS: dict[str, dict[int, str]] = {
     "setgroups": {EPERM: "the caller's user namespace does not allow it, or has not these ids"},
     "setresuid": {EINVAL: "the user namespace has no such id", EAGAIN: PROCESSES},
     "setresgid": {EINVAL: "the user namespace has no such id"},
-    "claim": {ENOSPC: "/run is full: see df /run", EROFS: "/run is read-only here: mount a tmpfs there"},
+    "claim": {ENOSPC: "the file system is full: see df /run /tmp"},
     "ctty": {EPERM: "stdin is the controlling terminal of another session"},
 }
 """Hints by op and errno."""
@@ -170,9 +179,23 @@ def step_failure(plan: Plan, record: Record) -> StepError:
 
 def _hint(step: Step, errno: int) -> str:
     denied = NOT_ROOT if os.geteuid() else NOT_EVEN_ROOT
-    hint = (HINTS.get(step.op, {}).get(errno) or (denied if errno in (EACCES, EPERM) else ANY.get(errno))
+    if around := _hint_of_surroundings(step, errno):
+        return around
+    hidden = HIDDEN.get(str(step.args[0]), "") if step.op == "mount" and errno == EPERM else ""
+    hint = (hidden or HINTS.get(step.op, {}).get(errno) or (denied if errno in (EACCES, EPERM) else ANY.get(errno))
             or "`sandbox explain` shows the step, dmesg may tell more")
     return hint.format(**{field: spelled(field, *values) for field, values in OPTIONS.items()})
+
+
+def _hint_of_surroundings(step: Step, errno: int) -> str:
+    """What lets a sandbox be made in the container, chroot or sandbox around this process, or why root may not."""
+    if errno not in (EPERM, EACCES, ENOSYS) or step.op not in (*NAMESPACES, *MOUNTS):
+        return ""
+    from . import surroundings
+
+    if step.op == "id_map" and errno == EPERM and not os.geteuid() and not surroundings.holds_setfcap():
+        return NO_SETFCAP
+    return surroundings.for_namespaces()
 
 
 def _rlimit(step: Step, errno: int) -> tuple[str, str]:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import os
 
+from .errors import Unsupported
 from .facts import Disk, Docker, Hierarchy, Lent, Manager, Network, Node, Place
-from .stdlib import NamedTuple
+from .stdlib import TYPE_CHECKING, NamedTuple
 from .units import show_cpu_list
+
+if TYPE_CHECKING:
+    from .cgroup.hierarchy import Mount
 
 SCHEMA_VERSION = 1
 """Of :func:`to_json`; raised when a field changes its meaning or goes."""
@@ -21,6 +25,9 @@ FREE_IDS = range(1_000_000_000, 1_000_131_072)
 """User and group ids that no user has: in the range that systemd sets aside for containers (UIDS-GIDS.md), far above
 what subuid(5) is given by default."""
 CAP_MKNOD = 27
+CAPS_TO_SHIFT = sum(1 << number for number in (6, 7, 18, 19, 21))
+"""CAP_SETGID, CAP_SETUID, CAP_SYS_CHROOT, CAP_SYS_PTRACE and CAP_SYS_ADMIN: what root needs to give a user namespace
+ids, to look into it, and to mount outside it. Docker gives the root of a container neither of the last two."""
 UNIT_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")
 """The v2 controllers that systemd hands on to units."""
 
@@ -47,8 +54,12 @@ class Host(NamedTuple):
     :param userns: user namespaces may be made by this user.
     :param disks: what the paths of I/O limits resolve to.
     :param namespaces: names in ``/proc/self/ns`` that can be made, e.g. ``mnt``.
-    :param ids: user namespaces may be given :data:`FREE_IDS`: by root, unless it is in a user namespace itself.
-    :param mknod: device nodes may be made: with CAP_MKNOD, and in no user namespace (mknod(2)).
+    :param ids: user namespaces may be given :data:`FREE_IDS`: by root with :data:`CAPS_TO_SHIFT`, unless it is in a
+        user namespace itself.
+    :param chroot: root is in a chroot(2), where the kernel makes no user namespace.
+    :param around: the container, chroot or sandbox around the launcher, see :mod:`sandbox.surroundings`; only where no
+        cgroup file system is mounted.
+    :param mknod: device nodes may be made: with CAP_MKNOD, and in no user namespace (mknod(2)), which takes ``ids``.
     :param program: the executable file that the launcher is, the Python interpreter.
     :param directory: the launcher's working directory; empty when it was removed.
     :param mounts: where file systems are mounted and their types, without those that others hide, in the order of
@@ -95,6 +106,8 @@ class Host(NamedTuple):
     disks: tuple[Disk, ...] = ()
     namespaces: tuple[str, ...] = ()
     ids: bool = False
+    chroot: bool = False
+    around: str = ""
     mknod: bool = False
     program: str = ""
     directory: str = "/"
@@ -153,16 +166,18 @@ def probe(*, detail: bool = False, paths: tuple[str, ...] = (), cgroup_parent: s
     :param places: look where these lead to; relative ones count from the working directory.
     :param cgroup_parent: the cgroup to work in, a path below the roots of the cgroup trees.
     :param root: a directory that stands for ``/`` where files are read, for tests.
-    :raises OSError: ``/proc`` is not mounted.
+    :raises Unsupported: ``/proc`` is not mounted.
     """
-    from .cgroup.hierarchy import find, mounts
+    from .cgroup.hierarchy import find
     from .isolation.landlock import abi
 
     uname, namespaces = os.uname(), _namespaces(root)
-    mounted = mounts(root)
+    mounted = _mounted(root)
     mode, trees = find(root, mounted=mounted, cgroup_parent=cgroup_parent)
     # psutil knows these totals too and serves the detailed probe, but importing it costs several times this function.
     memory, status = _fields(f"{root}/proc/meminfo"), _fields(f"{root}/proc/self/status")
+    capabilities = int(status.get("CapEff", "0"), 16)
+    ids = capabilities & CAPS_TO_SHIFT == CAPS_TO_SHIFT and _may_give_ids(root)
     host = Host(
         kernel=uname.release,
         machine=uname.machine,
@@ -182,23 +197,55 @@ def probe(*, detail: bool = False, paths: tuple[str, ...] = (), cgroup_parent: s
         userns=_may_make_userns(namespaces, root),
         disks=_disks(paths, root),
         namespaces=namespaces,
-        ids=_may_give_ids(root),
-        mknod=bool(int(status.get("CapEff", "0"), 16) >> CAP_MKNOD & 1) and _owns_all_ids(root),
+        ids=ids,
+        chroot=os.geteuid() == 0 and is_chroot(root),
+        mknod=ids and bool(capabilities >> CAP_MKNOD & 1) and _owns_all_ids(root),
         program=os.path.realpath(f"{root}/proc/self/exe"),
         mounts=tuple([(mount.point, mount.kind) for mount in mounted]),
         present=tuple([path for path in STANDARD if os.access(root + path, os.F_OK)]),
         landlock_abi=abi(),
     )
     host = here(host, places, root)
+    if not trees:
+        from .surroundings import kind
+
+        host = host._replace(around=kind(root))
     if detail:
         from .teach.facts import add
         host = add(host, root)
     return host
 
 
+def _mounted(root: str) -> tuple[Mount, ...]:
+    """What is mounted.
+
+    :raises Unsupported: ``/proc`` is not.
+    """
+    from .cgroup.hierarchy import mounts
+
+    try:
+        return mounts(root)
+    except OSError as error:
+        raise Unsupported("/proc is not mounted", hint="mount -t proc proc /proc; for a chroot, before entering it: "
+                          "mount -t proc proc NEWROOT/proc") from error
+
+
 def systemd_runs(root: str = "") -> bool:
     """PID 1 is systemd, as sd_booted(3) finds it; ``root`` as for :func:`probe`."""
     return os.path.isdir(f"{root}/run/systemd/system")
+
+
+def is_chroot(root: str = "") -> bool:
+    """True if ``/`` is another directory than that of process 1, or is not where a file system is mounted.
+
+    Only root may look where the ``/`` of process 1 is; in a container that is no chroot the two are one. ``root`` is as
+    for :func:`probe`.
+    """
+    try:
+        return not os.path.samefile(f"{root}/proc/1/root", f"{root}/")
+    except OSError:
+        lines = small_file(f"{root}/proc/self/mountinfo").splitlines()
+        return bool(lines) and all(line.split(" ", 5)[4] != "/" for line in lines)
 
 
 def to_json(host: Host) -> str:
@@ -237,7 +284,8 @@ def _bytes(kibibytes: str) -> int:
 
 
 def _runtime_dir(uid: int) -> str:
-    if uid == 0:
+    """Root of a user namespace may not write to /run of the machine, and /run may be read-only."""
+    if uid == 0 and os.access("/run", os.W_OK):
         return "/run/sandbox"
     own = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"
     # Without a session (cron, CI) there is none; whoever makes this one has to check that it is ours and 0700.

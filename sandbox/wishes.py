@@ -286,6 +286,11 @@ def make(host: Host, knob: Knob, value: Any, field: str, *, asked: str | None = 
     names = "/".join(dict.fromkeys((knob.controller, knob.controller_in(1))))
     if tree is None:
         file = (knob.v2 or knob.v1)[0]
+        if not host.hierarchies:
+            from .surroundings import for_no_cgroups
+
+            return Unmet(realises=realises, reason=f"{file}: no cgroup file system is mounted",
+                         remedy=for_no_cgroups(host.around))
         return Unmet(realises=realises, reason=f"{file}: no mounted cgroup tree has the {names} controller",
                      remedy="see the controllers that `sandbox info` lists; a kernel parameter such as "
                             f"cgroup_disable={knob.controller} switches one off")
@@ -313,7 +318,8 @@ def _obstacle(tree: Hierarchy, knob: Knob, host: Host) -> tuple[str, str]:
         return (f"{other[0]}: the {controller} controller of cgroup v{tree.version} has no such file",
                 f"{there}, or run with {spelled('best_effort', True)}")
     if tree.parent is None:
-        return f"{files[0]}: {tree.reason}", (
+        reason, _, remedy = tree.reason.partition("; ")
+        return f"{files[0]}: {reason}", remedy or (
             f"give a {spelled('cgroup_parent')} that is there and that you may write to"
             + (", or run as root" if host.uid else ""))
     if controller not in tree.usable and tree.parent.endswith((".scope", ".service")):

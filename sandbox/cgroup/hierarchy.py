@@ -171,8 +171,9 @@ def _tree(controllers: tuple[str, ...], choices: list[Mount], owns: dict[str, st
         files = tuple([name for name in files if name != "pids.events.local"])
     known = known._replace(own=own, files=files)
     if mount.read_only:
-        return known._replace(reason=f"{mount.point} is mounted read-only; mount it read-write, "
-                                   "in a container for example with docker run --privileged")
+        from ..surroundings import for_cgroups
+
+        return known._replace(reason=f"{mount.point} is mounted read-only; {for_cgroups(root)}")
     place = _place_v1 if version == 1 else _place_v2
     return place(known, directory, cgroup_parent)
 

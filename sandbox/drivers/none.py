@@ -21,7 +21,8 @@ class NoneDriver:
     def compile(self, spec: Spec, host: Host, *, name: str) -> Plan:
         """See :class:`~sandbox.drivers.Driver`."""
         found, unmet = wishes(spec.limits, host)
-        refused = tuple(process.needs_cgroup(wish.realises, wish.knob.files(wish.tree.version)[0]) for wish in found)
+        refused = tuple(process.needs_cgroup(wish.realises, wish.knob.files(wish.tree.version)[0], host)
+                        for wish in found)
         watches = process.watches(spec, ())
         limits, more = process.limits(spec, host, watches)
         steps = (

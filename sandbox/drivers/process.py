@@ -74,7 +74,7 @@ def limits(spec: Spec, host: Host, found: Iterable[Step]) -> tuple[tuple[Limit, 
         return tuple(rows), void
     watch = next((step for step in found if step.args[0] == "cpu_time"), None)
     if watch is None:
-        return tuple(rows), (*void, needs_cgroup("limits.cpu_time", "cpuacct.usage"))
+        return tuple(rows), (*void, needs_cgroup("limits.cpu_time", "cpuacct.usage", host))
     rows.append(Limit(realises="limits.cpu_time", asked=f"{spec.limits.cpu_time:g} s", knob="watch",
                       applied=f"{watch.args[1]} compared every {CPU_TIME_MS} ms"))
     return tuple(rows), void
@@ -94,10 +94,11 @@ def _void_for_root(spec: Spec, host: Host) -> Iterator[Unmet]:
                     remedy=f"use {spelled('pids_limit')}, or leave {spelled('userns', 'host')} out")
 
 
-def needs_cgroup(realises: str, file: str) -> Unmet:
-    """What a driver without cgroups says of a limit."""
+def needs_cgroup(realises: str, file: str, host: Host) -> Unmet:
+    """What a driver without cgroups says of a limit, with what is in the way of the cgroups here."""
+    obstacle = next((tree.reason for tree in host.hierarchies if tree.parent is None), "")
     return Unmet(realises=realises, reason=f"{file}: the none driver makes no cgroup",
-                 remedy=f"use the cgroupfs driver as root, or run with {spelled('best_effort', True)}")
+                 remedy=obstacle or f"use the cgroupfs driver as root, or run with {spelled('best_effort', True)}")
 
 
 def spawn(spec: Spec, host: Host, *, name: str, watches: Iterable[Step], cgroups: Sequence[str], unit: str = "",

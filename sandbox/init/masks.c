@@ -22,8 +22,13 @@ static int new_empty(bool directory)
 {
     if (directory)
         return new_mount("tmpfs", SHUT, "mode=0555,nr_blocks=1,nr_inodes=1");
-    int tree = sys_open_tree(AT_FDCWD, "/dev/null", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    int null = inside_open("/dev/null"); /* the host, a chroot perhaps, may have none */
 
+    if (null < 0)
+        return -1;
+    int tree = sys_open_tree(null, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+
+    close(null);
     if (tree >= 0 && (errno = shut(tree, SHUT & ~(uint64_t)MOUNT_ATTR_NODEV)) != 0) {
         int error = errno;
 

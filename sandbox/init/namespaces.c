@@ -19,6 +19,7 @@
 
 #include "files.h"
 #include "init.h"
+#include "kernel.h"
 #include "ops.h"
 #include "process.h"
 #include "record.h"
@@ -33,6 +34,47 @@ struct holder holder = {-1, -1, -1, -1, -1, (uid_t)-1, (gid_t)-1};
 bool in_own_user_namespace;
 
 /* --- the guard's */
+
+/* Moves to the root of the mount namespace, and puts the tree there in place of what it has. */
+static int make_root(int tree)
+{
+    const struct mount_attr attr = {.propagation = MS_PRIVATE};
+    int self = pidfd_of(getpid());
+
+    if (self < 0)
+        return errno;
+    int error = outcome(setns(self, CLONE_NEWNS));
+
+    close(self);
+    if (error != 0)
+        return error;
+    if (sys_mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, &attr) != 0 ||
+        sys_mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr) != 0 ||
+        sys_move_mount(tree, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) != 0 || fchdir(tree) != 0 ||
+        syscall(SYS_pivot_root, ".", ".") != 0 || syscall(SYS_umount2, ".", (long)MNT_DETACH) != 0)
+        return errno;
+    return outcome(chdir("/"));
+}
+
+/*
+ * In a chroot(2) the kernel makes no user namespace (EPERM in user_namespaces(7)). A process that joins a mount namespace
+ * has the namespace's own root as its root (setns(2)), so the guard joins its own, and makes the chroot's directory the
+ * root there.
+ */
+int step_leave_chroot(const struct step *step)
+{
+    (void)step;
+    if (unshare(CLONE_NEWNS) != 0)
+        return errno;
+    int tree = sys_open_tree(AT_FDCWD, "/", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+
+    if (tree < 0)
+        return errno;
+    int error = make_root(tree);
+
+    close(tree);
+    return error;
+}
 
 /* It keeps nothing but the socket, and nobody in the namespaces may look into it: it is the host's root still. */
 static _Noreturn void hold_namespaces(int line, uint64_t flags)

@@ -33,6 +33,7 @@ int step_deadline(const struct step *), step_watch(const struct step *), step_cl
 int step_id_map(const struct step *), step_remove(const struct step *), step_unlink(const struct step *);
 int step_oom_exempt(const struct step *), step_reset_realtime(const struct step *);
 int step_systemctl(const struct step *), step_thaw(const struct step *), step_tell_init(const struct step *), step_namespaces(const struct step *);
+int step_leave_chroot(const struct step *);
 int step_tell_namespaces(const struct step *), step_new_id_map(const struct step *);
 
 int step_give_streams(const struct step *);

@@ -32,6 +32,7 @@ OPS: dict[str, tuple[Where, str]] = {
     "reset_realtime": (Where.GUARD, ""),
     "deadline": (Where.GUARD, "i"),
     "watch": (Where.GUARD, "sssii"),
+    "leave_chroot": (Where.GUARD, ""),
     "namespaces": (Where.GUARD, "i"),
     "tell_namespaces": (Where.GUARD, ""),
     "clone3": (Where.GUARD, "i"),

@@ -92,6 +92,7 @@ def enter(spec: Spec, host: Host, cgroups: Sequence[Hierarchy] = ()) -> Iterator
         # A network namespace takes longer to make than all of the above: only now is it waited for.
         yield from namespaces.enter(spec, host)
     yield from _sys(spec, host)
+    yield from _masks(spec, host)  # a mask for a file is made of the /dev/null inside
     yield from cgroup_view.places(cgroups, spec, host)
     yield from devices.queues(spec, host)
     yield devices.close(host)
@@ -208,28 +209,29 @@ def _kernel_trees(spec: Spec, host: Host) -> Iterator[Tree]:
 
 
 def _proc(spec: Spec, host: Host) -> Iterator[Step]:
-    """/proc of the sandbox's own processes, and without what is the machine's.
-
-    With ``--nest`` nothing in it is masked or read-only: in a new user namespace the kernel mounts a proc only where
-    one is seen without anything mounted on it (mount_too_revealing() in fs/namespace.c). The same goes for a sysfs.
-    The machine's settings in it stay closed: they are root's, and no user inside is root outside.
-    """
+    """/proc of the sandbox's own processes."""
     if all(tree.target != "/proc" for tree in _kernel_trees(spec, host)):
         yield step("mount", "proc", "/proc", KERNEL, "")
-        if spec.nest:
-            return
-        yield from (step("read_only", path) for path in paths.READ_ONLY)
-    yield from (step("mask", path) for path in paths.masked(host) if paths.is_below(path, "/proc"))
+        yield from (step("read_only", path) for path in paths.READ_ONLY if not spec.nest)
 
 
 def _sys(spec: Spec, host: Host) -> Iterator[Step]:
-    """/sys of the sandbox's own network, and without what is the machine's."""
+    """/sys of the sandbox's own network."""
     shared = any(tree.target == "/sys" for tree in _kernel_trees(spec, host))
     if not shared:
         yield step("mount", "sysfs", "/sys", KERNEL | RDONLY, "")
-    if not spec.nest:
-        yield from (step("mask", path) for path in paths.masked(host) if paths.is_below(path, "/sys"))
     yield from (step("mask", path) for path in paths.MASKED_SHARED if shared)
+
+
+def _masks(spec: Spec, host: Host) -> Iterator[Step]:
+    """Hide what is the machine's in /proc and /sys.
+
+    With ``--nest`` nothing in them is hidden or read-only: in a new user namespace the kernel mounts a proc or a sysfs
+    only where one is seen without anything mounted on it (mount_too_revealing() in fs/namespace.c). The machine's
+    settings stay closed: they are root's, and no user inside is root outside.
+    """
+    if not spec.nest:
+        yield from (step("mask", path) for path in paths.masked(host))
 
 
 def _seen(spec: Spec, host: Host) -> Iterator[Tree]:

@@ -82,6 +82,8 @@ def spawn(spec: Spec, host: Host) -> Iterator[Step]:
         _check_nest(spec, host)
     flags = sum(flag for kind, flag in private(spec, host).items() if kind != "cgroup")
     own = CLONE_NEWNS | (0 if spec.pid == "host" else CLONE_NEWPID)
+    if host.chroot and not is_rootless(spec, host):
+        yield _guard("leave_chroot")
     if is_shifted(spec, host):
         yield _guard("namespaces", CLONE_NEWUSER | flags)
         yield _guard("id_map", "", *_maps(spec, host))

@@ -33,6 +33,8 @@ OPS = {
     "deadline": "stop after so many milliseconds of wall time",
     "watch": "read the file again and again: name, file, key, limit (0: only keep the highest), milliseconds",
     "thaw": "where to move frozen processes before SIGKILL (v1): controllers, mounted cgroup, mount point, target",
+    "leave_chroot": "make the chroot's directory the root of a mount namespace of the guard's: in a chroot, the kernel "
+                    "makes no user namespace",
     "namespaces": "start a holder in a new user namespace and in others that belong to it",
     "tell_namespaces": "tell the launcher the holder's process id, and give it the network namespace",
     "clone3": "start the init in new namespaces",

@@ -130,6 +130,10 @@ def test_links_in_a_rootfs_stay_in_it(run: RunIt, rootfs: Path, tmp_path: Path, 
     assert not Path("/x").exists()
 
 
+NULL: tuple[Row, ...] = (tree("/dev/null", slot=3), ("place", 3, "/dev/null"))
+"""What masks for files are made of."""
+
+
 def test_masks(output: Output, rootfs: Path) -> None:
     """Files become /dev/null, directories an empty one that nobody can write to; what is missing is no failure."""
     for name in ("one", "two"):
@@ -139,7 +143,7 @@ def test_masks(output: Output, rootfs: Path) -> None:
 for file in /one/secret /two/secret; do cat $file; echo x >$file; stat -c %F $file; done
 for directory in /etc /root; do ls -A $directory; ! touch $directory/x 2>&1; done
 """
-    enter = in_rootfs(rootfs, *[("mask", path) for path in (
+    enter = in_rootfs(rootfs, *NULL, *[("mask", path) for path in (
         "/one/secret", "/etc", "/two/secret", "/root", "/missing", "/etc/below")], PIVOT)
     (rootfs / "etc" / "secret").write_text("secret")
     text = output(plan(shell(script), enter=enter, workload=ROOT)).splitlines()
@@ -153,7 +157,7 @@ def test_masks_after_the_pivot(output: Output, rootfs: Path) -> None:
     """The first of its kind is what the others are copied from."""
     (rootfs / "etc" / "secret").write_text("secret")
     (rootfs / "secret").write_text("secret")
-    enter = in_rootfs(rootfs, ("mask", "/secret"), PIVOT, ("mask", "/etc/secret"), ("mask", "/tmp"))
+    enter = in_rootfs(rootfs, *NULL, ("mask", "/secret"), PIVOT, ("mask", "/etc/secret"), ("mask", "/tmp"))
     assert output(plan(shell("cat /secret /etc/secret"), enter=enter, workload=ROOT)) == ""
 
 

@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from sandbox import surroundings
 from sandbox.box import compile_plan
 from sandbox.cgroup.files import failure
 from sandbox.drivers.process import FEW_FILES
@@ -48,15 +49,34 @@ def said(step: Step, error: int) -> tuple[str, str]:
 @pytest.mark.parametrize("step", steps(), ids=lambda step: f"{step.op}-{step.realises}")
 def test_every_step_with_every_error(monkeypatch: pytest.MonkeyPatch, step: Step, uid: int) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(surroundings, "kind", lambda: "")
     for error in ERRORS:
         message, hint = said(step, error)
         option = step.realises.rpartition(".")[2] if step.realises != "argv" else ""
         assert message.startswith(option), message
-        assert "--" not in message + hint.replace("docker run --", "").replace("mount --", "")
+        assert "--" not in message + hint.replace("`--cap-add SETFCAP`", "").replace("mount --", "")
         assert not set("{}") & {*hint}, hint
         assert "\n" not in message and not re.search(r"\bstep \d|\{\d\}|\b[a-z]+_[a-z]+ \d", message), message
         assert hint, (message, errno.errorcode[error])
         assert uid or "as root" not in hint, hint
+
+
+@pytest.mark.parametrize(("op", "error"), [("clone3", errno.ENOSYS), ("namespaces", errno.EPERM),
+                                           ("mount", errno.EPERM), ("private", errno.EACCES)])
+@pytest.mark.parametrize("around", surroundings.NAMESPACES)
+def test_what_is_around_is_named_with_its_option(monkeypatch: pytest.MonkeyPatch, around: str, op: str,
+                                                 error: int) -> None:
+    """A container's filter or its masks are behind each of these, and the kernel names none of them."""
+    monkeypatch.setattr(surroundings, "kind", lambda: around)
+    step = Step(op, Phase.ENTER, ("proc", "/proc", 0, ""), Where.INIT)
+    assert said(step, error)[1] == surroundings.NAMESPACES[around]
+    assert said(step, errno.EINVAL)[1] != surroundings.NAMESPACES[around]
+
+
+def test_a_proc_that_is_not_seen_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings, "kind", lambda: "")
+    step = Step("mount", Phase.ENTER, ("proc", "/proc", 0, ""), Where.INIT)
+    assert said(step, errno.EPERM)[1].endswith('or share the one that is there with pid="host"')
 
 
 def test_each_op_that_may_fail_has_its_words() -> None:

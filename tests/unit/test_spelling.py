@@ -155,4 +155,4 @@ def test_a_state_directory_that_cannot_be_made(tmp_path: Path) -> None:
     executor = Executor(Plan(driver="none", name="x", steps=()), (None, None, None))
     with pytest.raises(StepError, match=r"cannot make .*/file/sandbox: Not a directory") as caught:
         executor._makedirs(Step("makedirs", Phase.SPAWN, (f"{tmp_path}/file/sandbox",)))
-    assert caught.value.hint == f"the state of each run is kept there: see findmnt -T {tmp_path}/file"
+    assert caught.value.hint.startswith("the state of each run is kept there: mount a tmpfs at /run")
