@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from errno import EEXIST, ENOENT
+from errno import EEXIST, ENOENT, EROFS
 
 from .ancestors import Ancestors
 from .cgroup import files
@@ -119,10 +119,12 @@ class Executor:
             if not os.path.lexists(path):
                 os.makedirs(path, mode=0o700, exist_ok=True)
             status = os.lstat(path)
+            if os.statvfs(path).f_flag & os.ST_RDONLY:
+                raise OSError(EROFS, os.strerror(EROFS))
         except OSError as error:
-            raise StepError(f"cannot make {path}", errno=error.errno or 0, hint="the state of each run is kept there: "
-                            "mount a tmpfs at /run (in docker and podman, `run --tmpfs /run`), or set XDG_RUNTIME_DIR "
-                            "to a directory of your own") from error
+            raise StepError(f"cannot keep anything in {path}", errno=error.errno or 0,
+                            hint="the state of each run is kept there: mount a tmpfs at /run (in docker and podman, "
+                                 "`run --tmpfs /run`), or set XDG_RUNTIME_DIR to a directory of your own") from error
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
             raise StepError(f"{path} is not a directory of our own that nobody else may write to",
                             hint=f"see who made it: ls -ld {path}")

@@ -63,6 +63,7 @@ def _landlock(name: str) -> Callable[[], bool]:
 
 REQUIREMENTS: dict[str, tuple[str, Callable[[], bool]]] = {
     "root": ("not root", lambda: os.geteuid() == 0),
+    "process1": ("the root directory of process 1 cannot be read", lambda: os.access("/proc/1/root", os.X_OK)),
     "cgroup1": ("no cgroup v1 tree has the memory controller", _controllers_of_version_1),
     "cgroup2": ("the memory controller is not on cgroup v2",
                 lambda: _mounted("cgroup2") and not _controllers_of_version_1()),

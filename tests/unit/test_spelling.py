@@ -153,6 +153,6 @@ def test_a_launcher_for_no_driver() -> None:
 def test_a_state_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     executor = Executor(Plan(driver="none", name="x", steps=()), (None, None, None))
-    with pytest.raises(StepError, match=r"cannot make .*/file/sandbox: Not a directory") as caught:
+    with pytest.raises(StepError, match=r"cannot keep anything in .*/file/sandbox: Not a directory") as caught:
         executor._makedirs(Step("makedirs", Phase.SPAWN, (f"{tmp_path}/file/sandbox",)))
     assert caught.value.hint.startswith("the state of each run is kept there: mount a tmpfs at /run")
