@@ -19,8 +19,9 @@ NAMESPACES = {
             "systempaths=unconfined --security-opt apparmor=unconfined`, or --privileged",
     PODMAN: "in podman, a sandbox takes `podman run --security-opt unmask=ALL`, where SELinux is on with "
             "`--security-opt label=disable`, or --privileged",
-    KUBERNETES: "in Kubernetes, a sandbox takes a container whose securityContext has `seccompProfile: {type: "
-                "Unconfined}`, `appArmorProfile: {type: Unconfined}` and `procMount: Unmasked`, or `privileged: true`",
+    KUBERNETES: "in Kubernetes, a sandbox takes a pod with `hostUsers: false` and a container whose securityContext "
+                "has `procMount: Unmasked`, `seccompProfile: {type: Unconfined}` and `appArmorProfile: {type: "
+                "Unconfined}`, or `privileged: true`",
     CHROOT: "in a chroot the kernel makes no user namespace (EPERM in unshare(2)): run it as root, or enter the "
             "directory by `sandbox run --rootfs` or `unshare --map-root-user --root` instead of chroot",
 }

@@ -18,7 +18,8 @@ LIBRARY = sorted(path for name in ("sandbox", "cli", "benchmarks") for path in (
 C_SOURCES = sorted([*(ROOT / "sandbox" / "init").glob("*.c"), *(ROOT / "sandbox" / "init").glob("*.h")])
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 TEXTS = [*LIBRARY, *C_SOURCES, *TESTS,
-         *(path for name in ("README.md", "CHANGELOG.md", "Makefile", "pyproject.toml", "setup.py", "benchmarks/demo")
+         *(path for name in ("README.md", "CHANGELOG.md", "Makefile", "pyproject.toml", "setup.py", "benchmarks/demo",
+                                     "docs/inside-containers.md")
            if (path := ROOT / name).exists()), *(ROOT / ".ci").iterdir()]
 MAX_MODULE = 400
 """Lines of a file in Python or C."""

@@ -67,6 +67,14 @@ def test_what_is_closed_stays_closed(sandbox: Program) -> None:
         assert sandbox("--nest", *calls).out.split()[:4] == [b"1"] * 4
 
 
+@pytest.mark.requires("bwrap")
+def test_another_tools_sandbox_inside(sandbox: Program) -> None:
+    """Fails without mount(2) in the filter: bwrap calls it, and we do not."""
+    inside = ("bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--")
+    assert sandbox("--nest", "--", *inside, "echo", "hi").out == b"hi\n"
+    assert sandbox("--nest", "--", "unshare", "--map-root-user", "chroot", "/", "echo", "hi").out == b"hi\n"
+
+
 def test_limits_are_the_outer_ones(sandbox: Program) -> None:
     done = sandbox("--nest", "--", *run("-m", "64m", "--", "true"))
     assert (done.code, said(done)[-1]) == (125, "hint: this is a sandbox itself: give the limit to the outer one")

@@ -40,6 +40,20 @@ def _is_long(item: pytest.Item) -> bool:
     return is_long(item, in_vm=engine == "vm")
 
 
+@pytest.fixture(scope="session")
+def machine() -> Iterator[Lab]:
+    """A VM with swap, a disk that honours weights, an image for docker, and dockerd, which needs no network here."""
+    lab = Lab("vm", "trixie")
+    try:
+        lab.sh('udevadm settle; echo "$(cat /sys/block/vda/dev) enable=1" >/sys/fs/cgroup/io.cost.qos')
+        lab.sh("swapon /dev/disk/by-id/virtio-swap; systemctl start containerd; "
+               "systemd-run -q --unit=dockerd -p Type=notify dockerd --bridge=none --iptables=false --ip6tables=false; "
+               "ldd /bin/sh | grep -o '/[^ ]*' | xargs tar -ch /bin/sh 2>/dev/null | docker import - shell")
+        yield lab
+    finally:
+        lab.down()
+
+
 @pytest.fixture(scope="session", params=["container", "vm"])
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """A lab of each engine: booted once for all tests, and ended before the other engine's is booted."""

@@ -76,6 +76,7 @@ REQUIREMENTS: dict[str, tuple[str, Callable[[], bool]]] = {
     "strace": ("no strace", _command("strace")),
     "uidmap": ("no newuidmap", _command("newuidmap")),
     "lent": ("/etc/subuid and /etc/subgid lend no ids to this user", _ids_are_lent),
+    "bwrap": ("no bwrap", _command("bwrap")),
     "bash": ("no bash", _command("bash")),
     "cc": ("no C compiler", _command("cc")),
     "java": ("no Java compiler", _command("javac")),
