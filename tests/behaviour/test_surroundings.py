@@ -75,6 +75,16 @@ def test_another_tools_sandbox_inside(sandbox: Program) -> None:
     assert sandbox("--nest", "--", "unshare", "--map-root-user", "chroot", "/", "echo", "hi").out == b"hi\n"
 
 
+@pytest.mark.requires("chromium")
+def test_chromium_makes_its_own_sandbox_inside(sandbox: Program) -> None:
+    """Without --nest it ends with "No usable sandbox!"."""
+    user = ("-u", "1000:1000") if ROOT else ()  # it does not start as root
+    page = ("chromium", "--headless=new", "--disable-gpu", "--dump-dom", "data:text/html,<p>hello</p>")
+    for flags, code in ((("--nest",), 0), ((), 1)):
+        done = sandbox("-w", "/", *user, "-e", "HOME=/tmp", *flags, "--", *page)
+        assert (done.code, b"<p>hello</p>" in done.out) == (code, code == 0), done.err
+
+
 def test_limits_are_the_outer_ones(sandbox: Program) -> None:
     done = sandbox("--nest", "--", *run("-m", "64m", "--", "true"))
     assert (done.code, said(done)[-1]) == (125, "hint: this is a sandbox itself: give the limit to the outer one")
