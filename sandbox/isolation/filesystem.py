@@ -86,8 +86,7 @@ def enter(spec: Spec, host: Host, cgroups: Sequence[Hierarchy] = ()) -> Iterator
         yield from (tmpfs(Tmpfs(path, mode=mode, executable=True), owner) for path, mode in paths.PRIVATE.items()
                     if path in host.present)
     yield from (place(slots[tree], tree) for tree in seen)
-    if not spec.rootfs:
-        yield from secrets.masks(spec, host, owner)
+    yield from secrets.masks(spec, host, owner)
     if not early:
         # A network namespace takes longer to make than all of the above: only now is it waited for.
         yield from namespaces.enter(spec, host)

@@ -5,7 +5,7 @@ and under ``--pid host`` its processes from being signalled or traced, also thos
 sandboxes likewise. The init stays outside and signals the workload as before.
 
 What can be read and written is for the mounts to say: a ruleset that handles files forbids every mount(2), so
-``--cap-add SYS_ADMIN`` would be of no use. For any other workload it handles sockets that have a path.
+``--cap-add SYS_ADMIN`` or ``--nest`` would be of no use. For any other workload it handles sockets that have a path.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def steps(spec: Spec, host: Host) -> Iterator[Step]:
     version = host.landlock_abi or 0
     if version < SCOPED:
         return
-    with_sockets = version >= RESOLVING and not spec.rootfs and "CAP_SYS_ADMIN" not in capabilities.wanted(spec)
+    may_mount = spec.nest or "CAP_SYS_ADMIN" in capabilities.wanted(spec)
+    with_sockets = version >= RESOLVING and not spec.rootfs and not may_mount
     shown = (*(volume.target for volume in spec.volume), *map(host.absolute, spec.unmask)) if with_sockets else ()
     yield Step(op="landlock", args=(sum(SCOPES), RESOLVE_UNIX if with_sockets else 0, shown), phase=Phase.EXEC,
                where=Where.WORKLOAD)

@@ -64,17 +64,3 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     finally:
         lab.down()
     assert lab_traces.of(lab.name) == []
-
-
-@pytest.fixture(scope="module")
-def machine() -> Iterator[Lab]:
-    """A VM with swap, a disk that honours weights, an image for docker, and dockerd, which needs no network here."""
-    lab = Lab("vm", "trixie")
-    try:
-        lab.sh('udevadm settle; echo "$(cat /sys/block/vda/dev) enable=1" >/sys/fs/cgroup/io.cost.qos')
-        lab.sh("swapon /dev/disk/by-id/virtio-swap; systemctl start containerd; "
-               "systemd-run -q --unit=dockerd -p Type=notify dockerd --bridge=none --iptables=false --ip6tables=false; "
-               "ldd /bin/sh | grep -o '/[^ ]*' | xargs tar -ch /bin/sh 2>/dev/null | docker import - shell")
-        yield lab
-    finally:
-        lab.down()

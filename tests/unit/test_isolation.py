@@ -321,8 +321,8 @@ def test_landlock_where_it_has_scopes() -> None:
 
 @pytest.mark.parametrize(("wishes", "paths"), [
     ({}, ()), ({"volume": "/srv/a:/mnt"}, ("/mnt",)), ({"unmask": "/etc/shadow"}, ("/etc/shadow",)),
-    ({"rootfs": "/srv/root"}, None), ({"cap_add": "SYS_ADMIN"}, None)])
-def test_landlock_where_it_has_sockets(wishes: dict[str, str], paths: tuple[str, ...] | None) -> None:
+    ({"rootfs": "/srv/root"}, None), ({"cap_add": "SYS_ADMIN"}, None), ({"nest": True}, None)])
+def test_landlock_where_it_has_sockets(wishes: dict[str, Any], paths: tuple[str, ...] | None) -> None:
     """A ruleset about files would forbid every mount to a command that may mount."""
     [(_, rights, shown)] = steps(ROOT._replace(landlock_abi=9), "landlock", **wishes)
     assert (bool(rights), shown) == (paths is not None, paths or ())
