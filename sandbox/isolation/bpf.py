@@ -64,17 +64,17 @@ def verdict(code: Sequence[Instruction], call: bytes) -> int:
             at += yes if JUMPS[op](accumulator, value) else no
 
 
-def shorten(program: bytes, architecture: int) -> bytes:
+def shorten(program: bytes, architectures: Sequence[int]) -> bytes:
     """A program with the same answers.
 
-    :param program: of libseccomp, for one architecture, with whatever stands before it.
-    :param architecture: that one.
+    :param program: of libseccomp, with whatever stands before it.
+    :param architectures: those that the program tells apart.
     :returns: ``program`` itself when it is not understood, or no longer than what would be made of it.
     """
     code = parse(program)
     decisions = Decisions(code)
     try:
-        shorter = decisions.assemble(decisions.of(architecture))
+        shorter = decisions.assemble(decisions.of(architectures))
     except (Unfit, RecursionError):
         return program
     return pack(shorter) if len(shorter) < len(code) else program
@@ -104,16 +104,21 @@ class Decisions:
         self._nodes: list[Node] = []
         self._numbers: dict[Node, int] = {}
 
-    def of(self, architecture: int) -> int:
-        """The node that it all begins with."""
+    def of(self, architectures: Sequence[int]) -> int:
+        """Return the node that the program begins with."""
+        node = self._follow({ARCHITECTURE: NO_ARCHITECTURE})
+        for one in reversed(architectures):
+            node = self._add(JUMP_EQUAL, one, self._numbers_of(one), node)
+        return self._add(LOAD, ARCHITECTURE, node)
+
+    def _numbers_of(self, architecture: int) -> int:
+        """Return the node that the calls of one architecture begin with."""
         runs: list[tuple[int, int]] = []
         for start in self._starts():
             node = self._follow({NUMBER: start, ARCHITECTURE: architecture})
             if not runs or runs[-1][1] != node:
                 runs.append((start, node))
-        number = self._add(LOAD, NUMBER, self._range(runs))
-        foreign = self._follow({ARCHITECTURE: NO_ARCHITECTURE})
-        return self._add(LOAD, ARCHITECTURE, self._add(JUMP_EQUAL, architecture, number, foreign))
+        return self._add(LOAD, NUMBER, self._range(runs))
 
     def _add(self, op: int, value: int, yes: int = -1, no: int = -1) -> int:
         node = Node(op, value, yes, no)

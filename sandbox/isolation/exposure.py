@@ -264,7 +264,8 @@ def _warnings_of_security(spec: Spec) -> Iterator[str]:
         yield ("--security-opt seccomp=unconfined: it may call all of the kernel: keys, io_uring, user namespaces, "
                "32-bit calls")
     elif profile == security.MOBY:
-        yield "--security-opt seccomp=moby: it may make sockets of nearly every family, AF_ALG among them"
+        yield ("--security-opt seccomp=moby: it may make sockets of nearly every family, AF_ALG among them, and of "
+               "every family by a 32-bit call")
     elif profile != security.DEFAULT:
         yield f"--security-opt seccomp={profile}: it may call whatever this profile lets through"
     for key, module in (("label", "SELinux"), ("apparmor", "AppArmor")):

@@ -95,7 +95,7 @@ class Refusals:
     def __init__(self, listener: int, program: bytes, sizes: tuple[int, int]) -> None:
         self._listener, self._sizes = listener, sizes
         self._code = bpf.parse(program)
-        self._count: Counter[tuple[int, int]] = Counter()
+        self._count: Counter[tuple[int, int, int]] = Counter()
         self._ended = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._serve, name="seccomp-log", daemon=True)
         self._thread.start()
@@ -132,16 +132,18 @@ class Refusals:
         error = bpf.verdict(self._code, call) & DATA
         answer = question[:8] + struct.pack("=qiI", 0, -error, 0)
         ioctl(self._listener, SEND, answer.ljust(self._sizes[1], b"\0"))
-        key = struct.unpack_from("=i", call)[0], error
-        self._count[key if key in self._count or len(self._count) < MOST else (OTHERS, error)] += 1
+        number, architecture = struct.unpack_from("=iI", call)
+        key = number, architecture, error
+        self._count[key if key in self._count or len(self._count) < MOST else (OTHERS, 0, error)] += 1
 
 
-def _named(count: Counter[tuple[int, int]]) -> Counter[tuple[str, str]]:
+def _named(count: Counter[tuple[int, int, int]]) -> Counter[tuple[str, str]]:
     from errno import errorcode
 
     from .libseccomp import name_of
 
     named: Counter[tuple[str, str]] = Counter()
-    for (number, error), times in count.items():
-        named["others" if number == OTHERS else name_of(number), errorcode.get(error, str(error))] += times
+    for (number, architecture, error), times in count.items():
+        name = "others" if number == OTHERS else name_of(number, architecture)
+        named[name, errorcode.get(error, str(error))] += times
     return named

@@ -28,11 +28,14 @@ OPERATORS = ("SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_C
 """libseccomp's ``enum scmp_compare`` from 1 on."""
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "x86"}
 """Where docker's name of a machine is not that of uname(2)."""
-# Only the native calls are let through, so what a profile says of further architectures has no effect here; its flags
-# are about logging and about speculation, where the kernel's defaults stand.
+ARCHITECTURES = {"x86_64": ("x86_64", "x86", "x32"), "aarch64": ("aarch64", "arm"), "s390x": ("s390x", "s390")}
+"""libseccomp's names of the architectures whose programs a machine can run, the native one first. Machines that are not
+listed run native programs only."""
+# The flags of a profile are about logging and about speculation, where the kernel's defaults stand.
 TOP_KEYS = frozenset(("defaultAction", "defaultErrnoRet", "defaultErrno", "syscalls", "archMap", "architectures",
                       "flags", "comment"))
 RULE_KEYS = frozenset(("name", "names", "action", "errnoRet", "errno", "args", "comment", "includes", "excludes"))
+MAP_KEYS = frozenset(("architecture", "subArchitectures"))
 CONDITION_KEYS = frozenset(("caps", "arches", "minKernel"))
 ARG_KEYS = frozenset(("index", "value", "valueTwo", "op"))
 ERRORS = {name: number for number, name in errorcode.items()}
@@ -64,10 +67,16 @@ class Rule(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """A profile for one machine: what happens to calls, and to all that no rule is about."""
+    """A profile for one machine.
+
+    :param default: what happens to calls that no rule is about.
+    :param rules: what happens to the others.
+    :param architectures: besides the native one, those whose programs may run, by libseccomp's names.
+    """
 
     default: int
     rules: tuple[Rule, ...]
+    architectures: tuple[str, ...] = ()
 
 
 class Machine(NamedTuple):
@@ -100,7 +109,7 @@ def settle(text: str, source: str, machine: Machine) -> Rules:
     default = profile.action("defaultAction", "defaultErrno")
     rules = [rule for entry in profile.objects("syscalls", RULE_KEYS) for rule in _rules(entry, machine)
              if rule.action != default]  # libseccomp refuses what says no more than the default
-    return Rules(default, tuple(dict.fromkeys(rules)))
+    return Rules(default, tuple(dict.fromkeys(rules)), tuple(_architectures(profile, machine)))
 
 
 class _Object:
@@ -173,6 +182,27 @@ class _Object:
 def _refusal(source: str, problem: str) -> SpecError:
     return SpecError(f"{spelled('security_opt', f'seccomp={source}')}: {problem}", field="security_opt",
                      hint="the format is that of docker's seccomp profiles")
+
+
+def _architectures(profile: _Object, machine: Machine) -> Iterator[str]:
+    """Yield the further architectures that the profile allows and that the machine can run.
+
+    docker's ``archMap`` lists them for each native one, OCI's ``architectures`` for all machines together.
+    """
+    native, *further = ARCHITECTURES.get(machine.name, (machine.name,))
+    allowed, entries = profile.words("architectures"), profile.objects("archMap", MAP_KEYS)
+    if allowed and entries:
+        raise profile.refusal("has both architectures and archMap")
+    for entry in entries:
+        sub_architectures = entry.words("subArchitectures")
+        if entry.value.get("architecture") == _constant(native):
+            allowed += sub_architectures
+    return (one for one in further if _constant(one) in allowed)
+
+
+def _constant(architecture: str) -> str:
+    """Return libseccomp's constant for an architecture."""
+    return f"SCMP_ARCH_{architecture.upper()}"
 
 
 def _rules(entry: _Object, machine: Machine) -> Iterator[Rule]:

@@ -19,7 +19,7 @@ from . import capabilities, security
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-FORMAT = 2
+FORMAT = 3
 """Of the files and of what is put around libseccomp's program; raised when either changes."""
 MAX_FILES = 64
 """When there are more, the profiles of the past are forgotten."""

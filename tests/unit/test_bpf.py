@@ -26,7 +26,7 @@ def both(profile: str, capabilities: tuple[str, ...] = ()) -> tuple[bytes, bytes
     """The program as libseccomp makes it, and the shorter one."""
     rules = settle(profile, "FILE", Machine(capabilities, "6.1.0-1-amd64", HERE))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bpf, "shorten", lambda program, architecture: program)
+        patch.setattr(bpf, "shorten", lambda program, architectures: program)
         long = libseccomp.compile_rules(rules, "FILE")
     return long, libseccomp.compile_rules(rules, "FILE")
 
@@ -96,5 +96,5 @@ def test_what_is_not_understood_stays_as_it_is(strange: tuple[int, int, int, int
              (bpf.RETURN, 0, 0, 1)]
     plain, other = (bpf.pack([bpf.Instruction(*line) for line in found])
                     for found in (lines, [lines[0], strange, *lines[1:]]))
-    assert len(bpf.shorten(plain, libseccomp.native())) < len(plain)
-    assert bpf.shorten(other, libseccomp.native()) == other
+    assert len(bpf.shorten(plain, [libseccomp.native()])) < len(plain)
+    assert bpf.shorten(other, [libseccomp.native()]) == other

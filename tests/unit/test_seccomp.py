@@ -99,4 +99,7 @@ def test_the_step_that_logs() -> None:
 
 
 def test_names_of_calls() -> None:
-    assert (libseccomp.name_of(resolve("mount")), libseccomp.name_of(99999)) == ("mount", "99999")
+    native = libseccomp.native()
+    assert (libseccomp.name_of(resolve("mount"), native), libseccomp.name_of(99999, native)) == ("mount", "99999")
+    assert libseccomp.name_of(21, 0x4000_0003) == "mount", "i386"
+    assert libseccomp.name_of(0x4000_0000 | 165, 0xC000_003E) == "mount", "x32"

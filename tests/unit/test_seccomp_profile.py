@@ -27,6 +27,9 @@ from support.seccomp_programs import (
     run,
 )
 
+I386, ARM = 0x4000_0003, 0x4000_0028
+X32 = 0x4000_0000
+
 pytestmark = pytest.mark.usefixtures("seccomp_cache")
 WITHOUT_CODE = {"afs_syscall", "create_module", "get_kernel_syms", "getpmsg", "nfsservctl", "putpmsg", "query_module",
                 "security", "tuxcall", "uretprobe", "vserver"}
@@ -80,7 +83,34 @@ def test_what_is_newer_than_the_profile_is_not_there(default_filter: bytes) -> N
 def test_only_the_native_architecture(default_filter: bytes) -> None:
     assert run(default_filter, 20, arch=0x4000_0003) == KILL_PROCESS
     if HERE.name == "x86_64":
-        assert run(default_filter, 0x4000_0000 | resolve("getpid")) in (KILL_PROCESS, ENOSYS)
+        assert run(default_filter, X32 | resolve("getpid")) == KILL_PROCESS
+        assert run(default_filter, 0xFFFF_FFFF) == ENOSYS, "-1 is no call of x32"
+
+
+@pytest.mark.skipif(HERE.name != "x86_64", reason="the numbers are those of an x86_64 machine")
+@pytest.mark.parametrize("allowed", [{"archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": [
+    "SCMP_ARCH_X86", "SCMP_ARCH_X32"]}]}, {"architectures": ["SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_ARM"]}],
+    ids=["archMap", "architectures"])
+def test_further_architectures(allowed: dict[str, Any]) -> None:
+    """isolate#190. Fails without either key: a 32-bit program ends by SIGSYS though the profile allows it."""
+    program = compiled(defaultAction="SCMP_ACT_ERRNO", syscalls=[
+        {"names": ["getpid", "stat64", "ioctl", "seccomp"], "action": "SCMP_ACT_ALLOW"}], **allowed)
+    assert [run(program, number, arch=I386) for number in (20, 195, 21, 900)] == [ALLOW, ALLOW, EPERM, ENOSYS]
+    assert [run(program, X32 | number) for number in (39, 165, 900)] == [ALLOW, EPERM, ENOSYS]
+    assert [run(program, number) for number in (39, 165, 900)] == [ALLOW, EPERM, ENOSYS]
+    for ioctl in ({"call": 54, "arch": I386}, {"call": X32 | 514}, {"call": 16}):
+        call, arch = ioctl["call"], ioctl.get("arch")
+        assert [run(program, call, 0, request, arch=arch) for request in (0x5401, 0x5412, 1 << 32 | 0x5412)] == [
+            ALLOW, EPERM, EPERM], "no typing into terminals"
+    assert run(program, 20, arch=ARM) == KILL_PROCESS, "no such program runs on this machine"
+
+
+def test_architectures_of_other_machines() -> None:
+    entries = [{"architecture": "SCMP_ARCH_AARCH64", "subArchitectures": ["SCMP_ARCH_ARM"]},
+               {"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]}]
+    text = json.dumps({"defaultAction": "SCMP_ACT_ERRNO", "archMap": entries})
+    assert [settle(text, "FILE", Machine((), "6.1.0", name)).architectures for name in (
+        "x86_64", "aarch64", "riscv64")] == [("x86",), ("arm",), ()]
 
 
 @pytest.mark.parametrize("flag", [0x2_0000, 0x200_0000, 0x400_0000, 0x800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000])
@@ -195,6 +225,8 @@ ONE = {"names": ["read"], "action": "SCMP_ACT_ALLOW"}
     ("[]", "is not an object"),
     ({}, "the profile has defaultAction ''"),
     ({"defaultAction": "SCMP_ACT_NOTIFY"}, "'SCMP_ACT_NOTIFY'"),
+    ({"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86"],
+      "archMap": [{"architecture": "SCMP_ARCH_X86_64"}]}, "both architectures and archMap"),
     ({"defaultAction": "SCMP_ACT_ERRNO", "listenerPath": "/x"}, "'listenerPath'"),
     ({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": "EPERM"}, "defaultErrnoRet"),
     ({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": {}}, "syscalls that is not a list"),
