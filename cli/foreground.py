@@ -102,7 +102,7 @@ def tell(report: Report, target: Target | None, *, verbose: bool) -> int:
         report.exit_code != 0 and any(one.file.endswith("/pids.events.local") for one in report.evidence))
     resource = report.outcome == "signaled" and flag_of("limits.ulimit") in report.why
     if (verbose or report.limit_ended or forks_refused or resource or report.outcome == "failed"
-            or report.frozen is not None
+            or report.frozen is not None or report.hint
             or report.refused_calls is not None or any(one.note for one in report.labels)):
         say("sandbox: " + escaped_lines(report.summary(verbose=verbose, unmet=False)))
     if not verbose:  # the summary lists the limits

@@ -135,6 +135,8 @@ class Report:
     :param code: the command's own exit code; None when it was killed by a signal or never ran.
     :param signal: the signal that killed it, if one did.
     :param why: one sentence.
+    :param hint: what the command certainly cannot have with these flags, and the flag that gives it, for a command that
+        failed; often empty.
     :param evidence: the counters behind ``why``.
     :param usage: what it used.
     :param limits: what became of each limit.
@@ -158,6 +160,7 @@ class Report:
     code: int | None = None
     signal: int | None = None
     why: str = ""
+    hint: str = ""
     evidence: tuple[Evidence, ...] = ()
     usage: Usage = field(default_factory=Usage)
     limits: tuple[LimitReport, ...] = ()
@@ -261,6 +264,7 @@ class Report:
         if verbose:
             lines += [*_usage_lines(self.usage), *map(_limit_line, self.limits), *map(_label_line, self.labels),
                       *_exposure_lines(self.exposure)]
+        lines += [f"hint: {self.hint}"] if self.hint else []
         lines += [f"not enforced: {flag_of(one.realises)}: {one.reason}" for one in self.unmet if unmet]
         lines += [f"warning: {one.flag}: {one.note}" for one in self.labels if one.note]
         if self.refused_calls is not None:

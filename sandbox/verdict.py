@@ -71,8 +71,9 @@ def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequen
     outcome = _outcome(ending, usage, log, oomd, code, number)
     errno, exit_code = _exec_failure(ending)
     failed = {one.realises for one in unmet}
+    failed_by_itself = outcome in (Outcome.EXITED, Outcome.SIGNALED) and (code or number)
     return Report(
-        outcome=outcome, code=code, signal=number,
+        outcome=outcome, code=code, signal=number, hint=_hint(spec, code, number) if failed_by_itself else "",
         why=_why(spec, plan, ending, outcome, usage, readings, log, rises, code, number)
         + _forks(plan, usage, rises, task_limits),
         evidence=(*_evidence(plan.reads, usage), *(Evidence(rise.file, rise.key, rise.times) for rise in rises)),
@@ -83,6 +84,12 @@ def judge(spec: Spec, plan: Plan, ending: Ending, usage: Usage, readings: Sequen
         name=plan.name, done=tuple(done), lost=ending.lost,
         exec_errno=errno, exec_exit=exit_code, refused_calls=refused, frozen=ending.frozen, labels=labels,
         landlock_abi=landlock_abi, spec=spec, plan=plan)
+
+
+def _hint(spec: Spec, code: int | None, number: int | None) -> str:
+    from .hints import hint
+
+    return hint(spec, code, number)
 
 
 def _oomd(rises: Sequence[Rise]) -> Rise | None:
