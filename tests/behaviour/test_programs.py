@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.sandbox_run import Program, python
+from support.programs_table import HELLO_32, ROWS, Row
+from support.sandbox_run import Program, Result, python
 
 pytestmark = [pytest.mark.matter("process")]
 
@@ -94,3 +97,56 @@ def test_node_reports_the_limit(sandbox: Program) -> None:
     done = sandbox("-m", "200m", "--", "node", "-p", "process.constrainedMemory()")
     charged = 512 << 10 if sandbox.driver == "service" else 0  # for the guard and its namespaces: see README
     assert int(done.out) == (200 << 20) + charged
+
+
+def _marks(row: Row) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.requires(*row.needs, *([row.who] if row.who else []))]
+
+
+def run(sandbox: Program, row: Row, flags: str) -> Result:
+    words = flags.replace("DIR", str(sandbox.directory)).split()
+    command = row.command or ("sh", "-c", row.script)
+    return sandbox(*words, "-w", "/" if "--rootfs" in words else "/tmp", "--", *command)
+
+
+@pytest.mark.matter("isolation")
+@pytest.mark.drivers("none")
+@pytest.mark.only("none")
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.name, marks=_marks(row)) for row in ROWS])
+def test_a_program_works(sandbox: Program, row: Row) -> None:
+    """Under the defaults and the flags that docs/programs.md names, and not without these flags."""
+    subprocess.run(["sh", "-ec", row.before], cwd=sandbox.directory, check=True)
+    flags = f"{row.flags} {row.as_root if os.geteuid() == 0 else ''}"
+    done = run(sandbox, row, flags)
+    assert (done.out.decode(), done.code) == (row.output, 0), done
+    if flags.strip():
+        without = run(sandbox, row, "")
+        assert (without.out.decode(), without.code) != (row.output, 0), "it needs no flag"
+
+
+@pytest.mark.drivers("none")
+@pytest.mark.only("none")
+@pytest.mark.requires("cc")
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the 32-bit program is one of x86")
+@pytest.mark.parametrize("command", ["exec ./hello", "./hello; exit $?"], ids=["itself", "its child"])
+def test_a_32_bit_program_ends_with_a_hint(sandbox: Program, command: str) -> None:
+    """isolate#190. Fails where it ends with 159 and nothing printed."""
+    subprocess.run(["sh", "-ec", HELLO_32], cwd=sandbox.directory, check=True)
+    done = sandbox("-w", str(sandbox.directory), "--", "sh", "-c", command)
+    assert done.code == 159
+    assert "--security-opt seccomp=moby lets 32-bit programs run" in done.report["hint"]
+    assert f"hint: {done.report['hint']}\n" in done.err
+    assert not sandbox("--", "false").report["hint"]
+
+
+@pytest.mark.drivers("none")
+@pytest.mark.only("none")
+@pytest.mark.requires("cc")
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the 32-bit program is one of x86")
+def test_calls_of_a_32_bit_program_are_logged_by_name(sandbox: Program) -> None:
+    """Fails where the numbers are taken for those of x86_64: 21 is mount for i386, and access for x86_64."""
+    source = HELLO_32.replace("call(4, 1,", "call(21, 0, 0, 0); call(4, 1,")
+    subprocess.run(["sh", "-ec", source], cwd=sandbox.directory, check=True)
+    done = sandbox("--security-opt", "seccomp=moby", "--seccomp-log", "--", str(sandbox.directory / "hello"))
+    assert (done.out, done.code) == (b"42\n", 0)
+    assert done.report["refused_calls"] == [{"call": "mount", "errno": "EPERM", "count": 1}]

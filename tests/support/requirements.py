@@ -27,8 +27,15 @@ def _disk() -> bool:
 
 def _command(name: str) -> Callable[[], bool]:
     import shutil
+    from glob import glob
 
-    return lambda: shutil.which(name) is not None
+    places = ":".join([os.environ["PATH"], "/usr/sbin", *glob("/usr/lib/postgresql/*/bin")])
+    return lambda: shutil.which(name, path=places) is not None
+
+
+def _perf() -> bool:
+    level = Path("/proc/sys/kernel/perf_event_paranoid")
+    return _command("perf")() and level.exists() and int(level.read_text()) <= 2
 
 
 def _maps_owners() -> bool:
@@ -61,6 +68,12 @@ def _landlock(name: str) -> Callable[[], bool]:
     return has_version
 
 
+PROGRAMS = ("apt-get", "busybox", "cargo", "curl", "dpkg-deb", "fakeroot", "gcc", "gdb", "git", "go", "initdb", "javac",
+            "make", "mcs", "mono", "nginx", "npm", "perl", "ping", "psql", "python3", "redis-cli",
+            "redis-server", "Rscript", "ruby", "sqlite3", "ssh", "ssh-keygen", "sshd", "tar", "tmux", "vim")
+"""Programs that are only tested where they are installed. Each is a requirement of that name."""
+
+
 REQUIREMENTS: dict[str, tuple[str, Callable[[], bool]]] = {
     "root": ("not root", lambda: os.geteuid() == 0),
     "process1": ("the root directory of process 1 cannot be read", lambda: os.access("/proc/1/root", os.X_OK)),
@@ -85,6 +98,9 @@ REQUIREMENTS: dict[str, tuple[str, Callable[[], bool]]] = {
     "scopes": ("the kernel's Landlock has no scopes (ABI 6, Linux 6.12)", _landlock("SCOPED")),
     "sockets": ("the kernel's Landlock has no sockets with a path (ABI 9, Linux 7.1)", _landlock("RESOLVING")),
     "oomd": ("no systemd-oomd", lambda: os.path.exists("/usr/lib/systemd/systemd-oomd")),
+    "perf": ("no perf, or kernel.perf_event_paranoid is above 2", _perf),
+    "user": ("root", lambda: os.geteuid() != 0),
+    **{name: (f"no {name}", _command(name)) for name in PROGRAMS},
     "systemd": ("systemd does not run here", lambda: os.path.isdir("/run/systemd/system")),
 }
 """For each name that the mark ``requires`` takes: the reason of a skip, and whether this machine meets it."""
