@@ -44,8 +44,8 @@ def hint(spec: Spec, code: int | None, number: int | None) -> str:
     # Without root, an overlay on / is refused.
     if os.geteuid() == 0 and not (spec.overlay or spec.rootfs) and set(words) & set(PACKAGES.get(name, ())):
         return (f"{name} changes /, which is read-only, and the owners of files; it needs "
-                "--overlay --network host --cap-add ALL, and all that it installs is thrown away at the end, or kept "
-                "with --commit DIR")
+                "--overlay --network host --cap-add ALL --unmask /etc, and all that it installs is thrown away at the "
+                "end, or kept with --commit DIR")
     if (name == "perf" and profile != security.UNCONFINED and words[:1] and words[0] in COUNTING
             and not {"CAP_PERFMON", "CAP_SYS_ADMIN"} & {*capabilities.wanted(spec)}):
         return f"the seccomp filter refuses perf_event_open, which perf {words[0]} needs; add --cap-add PERFMON"

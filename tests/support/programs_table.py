@@ -101,6 +101,7 @@ ssh -F none -q -i key -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownH
 """
 DEB = """mkdir -p d/DEBIAN d/usr/share/answer && echo 42 >d/usr/share/answer/answer
 printf 'Package: answer\\nVersion: 1\\nArchitecture: all\\nMaintainer: me\\nDescription: an answer\\n' >d/DEBIAN/control
+printf '#!/bin/sh\\nuseradd --system answer\\n' >d/DEBIAN/postinst && chmod 755 d/DEBIAN/postinst
 dpkg-deb -b d answer.deb >log && apt-get install -qq ./answer.deb >log 2>&1 && cat /usr/share/answer/answer
 """
 ARCHIVE = "mkdir a b && tar --owner=1 --group=1 -cf a.tar a && "
@@ -170,13 +171,15 @@ ROWS = (
         flags=OWNERS, who="root", why="as root, tar gives each file to its owner; its `--no-same-owner` does instead"),
     Row("tar -x, without root", ("tar",), ARCHIVE + "tar -C b -xf a.tar && echo 42", who="user"),
     Row("ping", ("ping",), "ping -c1 -q 127.0.0.1 >log && echo 42"),
-    Row("ssh, sshd", ("ssh", "ssh-keygen", "sshd"), SSHD, flags="--cap-add ALL", who="root",
-        why="sshd changes its user and root directory, and the owner of its terminal; ssh alone needs none"),
+    Row("ssh, sshd", ("ssh", "ssh-keygen", "sshd"), SSHD, flags="--cap-add ALL --unmask /etc/shadow", who="root",
+        why="sshd changes its user and root directory, and the owner of its terminal, and looks its users up in "
+        "`/etc/shadow`; ssh alone needs none"),
     Row("ssh, without root", ("ssh",), "ssh -F none -G there | grep -m1 -o 'port 22'", "port 22\n", who="user",
         why="ssh's own `-F none`, or `-F` and a file of yours: ssh refuses the files of /etc/ssh/ssh_config.d, since "
             "their owner does not exist inside"),
-    Row("apt-get install, dpkg -i", ("apt-get", "dpkg-deb"), DEB, flags="--overlay --cap-add ALL", who="root",
-        why="it changes / and the owners of files; `--network host` to download; `--commit DIR` keeps the result"),
+    Row("apt-get install, dpkg -i", ("apt-get", "dpkg-deb"), DEB, flags="--overlay --cap-add ALL --unmask /etc",
+        who="root", why="it changes / and the owners of files, and packages add users to `/etc/shadow`; "
+        "`--network host` to download; `--commit DIR` keeps the result"),
     Row("tmux", ("tmux",), "export TERM=screen\ntmux new-session -d -x 42 -y 24 'tmux wait-for never' && "
         "tmux display-message -p '#{window_width}' && tmux kill-server"),
     Row("vim", ("vim",), "echo 41 >f && vim -es -u NONE -c 's/41/42/' -c wq f && cat f"),
