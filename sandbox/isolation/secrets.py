@@ -12,7 +12,7 @@ from ..host import Host
 from ..records import Tmpfs
 from ..spec import Spec
 from ..spelling import spelled
-from ..stdlib import TYPE_CHECKING
+from ..stdlib import TYPE_CHECKING, lru_cache
 from . import paths, volumes
 from .mounts import step, tmpfs
 
@@ -97,12 +97,18 @@ def probe(spec: Spec, host: Host, root: str = "") -> tuple[str, ...]:
     if spec.rootfs:
         return ()
     found = (os.environ.get("HOME", ""), _home(spec), "/root" if host.uid == 0 else "")
-    homes = dict.fromkeys(path.rstrip("/") for path in found if path.startswith("/") and path.strip("/"))
-    wanted = [f"{home}/{name}" for home in homes for name, _ in IN_HOME]
-    wanted += [path for path, _ in OF_SYSTEM] if host.uid == 0 else []
-    wanted += [path for name in SOCKETS if (path := _socket(os.environ.get(name, "")))]
     # access(2) makes no exception for each of the many that are not there.
-    return tuple(path for path in dict.fromkeys(wanted) if os.access(root + path, os.F_OK))
+    return tuple([path for path in _wanted(found, tuple([os.environ.get(name, "") for name in SOCKETS]))
+                  if os.access(root + path, os.F_OK)])
+
+
+@lru_cache(maxsize=8)
+def _wanted(homes: tuple[str, ...], sockets: tuple[str, ...]) -> tuple[str, ...]:
+    """The paths of the tables, each once; those of the system for root, one of whose homes is /root."""
+    below = dict.fromkeys(path.rstrip("/") for path in homes if path.startswith("/") and path.strip("/"))
+    return tuple(dict.fromkeys((*(f"{home}/{name}" for home in below for name, _ in IN_HOME),
+                                *(path for path, _ in OF_SYSTEM if homes[-1]),
+                                *(path for value in sockets if (path := _socket(value))))))
 
 
 def masks(spec: Spec, host: Host, owner: int | None) -> Iterator[Step]:
