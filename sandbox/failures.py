@@ -117,7 +117,8 @@ CGROUPS = {
 HINTS: dict[str, dict[int, str]] = {
     **dict.fromkeys(MOUNTS, PLACES), **dict.fromkeys(NAMESPACES, SPACES),
     **dict.fromkeys(("clone_into_cgroup", "join"), CGROUPS),
-    "mask": {ENOENT: "there is no /dev/null here: give it one, for a chroot mount --rbind /dev NEWROOT/dev"},
+    "mask": {ENOENT: "there is no /dev/null here: for a chroot, before entering it, "
+                     "mount --rbind --make-rslave /dev NEWROOT/dev"},
     "overlay": {EINVAL: "the kernel puts an overlay on an overlay once, not twice, and writes none to some file "
                         "systems: see dmesg | grep overlayfs, and findmnt -T for each directory"},
     "landlock": {E2BIG: "sandboxes are nested too deeply: Landlock has 16 layers"},

@@ -33,8 +33,8 @@ CGROUPS = {
     KUBERNETES: "a container with `privileged: true` has it read-write",
 }
 """What lets a process there make cgroups."""
-MOUNT = ("mount one: mount -t cgroup2 cgroup2 /sys/fs/cgroup; for a chroot, before entering it: mount --rbind /sys "
-         "NEWROOT/sys")
+MOUNT = ("mount one: mount -t cgroup2 cgroup2 /sys/fs/cgroup; for a chroot, before entering it: "
+         "mount --rbind --make-rslave /sys NEWROOT/sys")
 """What is said where no cgroup file system is mounted, and nothing is known to be around."""
 ELSEWHERE = "mount it read-write"
 """What is said of a read-only cgroup file system where nothing is known to be around."""

@@ -235,7 +235,7 @@ def test_what_a_chroot_lacks_is_named(sandbox: Program, chroot: Path) -> None:
     done = sandbox("-m", "64m", "--", "true", wrap=into(chroot, PROC), report=False)
     assert done.code == 125
     assert "no cgroup file system is mounted" in done.err
-    assert "mount --rbind /sys NEWROOT/sys" in done.err
+    assert "mount --rbind --make-rslave /sys NEWROOT/sys" in done.err
 
 
 @pytest.mark.only("cgroupfs")

@@ -33,7 +33,7 @@ done
 tar -c . >/srv/image.tar; chmod 644 /srv/image.tar
 docker import /srv/image.tar box; podman import -q /srv/image.tar localhost/box
 cd /; {as_user} podman import -q /srv/image.tar localhost/box
-mount --bind /usr {root}/usr; mount -t proc proc {root}/proc; mount --rbind /sys {root}/sys
+mount --bind /usr {root}/usr; mount -t proc proc {root}/proc; mount --rbind --make-rslave /sys {root}/sys
 """
 
 
