@@ -50,20 +50,27 @@ def run(spec: Spec, *, json: str | None, verbose: bool, parent: int | None) -> i
         from .terminal import Terminal
 
         with Terminal() as terminal:
-            report, interrupted = _run(spec, signals, terminal)
+            report, pressed = _run(spec, signals, terminal)
     else:
-        report, interrupted = _run(spec, signals, None)
+        report, pressed = _run(spec, signals, None)
     code = tell(report, target, verbose=verbose)
-    if interrupted and report.signal == signal.SIGINT:
-        # SIGINT has killed the command. It must kill the runner, too: if that exits with 130, the shell's loop goes on.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if report.signal in pressed:
+        _die_of(report.signal)
     return code
 
 
-def _run(spec: Spec, signals: Signals, terminal: Terminal | None) -> tuple[Report, bool]:
-    """Return the report, and whether the command may have been sent a Ctrl-C."""
+def _die_of(number: int) -> None:
+    """Die of the signal of a key that killed the command: if the runner exits with 130, the shell's loop goes on."""
+    import _prctl
+
+    _prctl.prctl(_prctl.PR_SET_DUMPABLE, 0)  # SIGQUIT makes a core, and that of the runner is of no use
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+
+
+def _run(spec: Spec, signals: Signals, terminal: Terminal | None) -> tuple[Report, frozenset[int]]:
+    """Return the report, and the signals that keys of the terminal may have sent to the command."""
     from sandbox.box import Sandbox
     from sandbox.drivers.cgroupfs import MANAGED
     from sandbox.isolation.exposure import warnings
@@ -82,7 +89,7 @@ def _run(spec: Spec, signals: Signals, terminal: Terminal | None) -> tuple[Repor
             say(f"sandbox: warning: not enforced: {flag_of(one.realises)}: {escaped(one.reason)}")
         foreground = Foreground(process, signals, terminal, spec.stop_timeout)
         foreground.wait()
-    return box.report, foreground.is_interrupted
+    return box.report, foreground.pressed
 
 
 def follow(parent: int) -> None:
@@ -134,12 +141,14 @@ class Foreground:
         self._kill_at: float | None = None
         self._asked = 0
         self._interrupted: float | None = None
+        self._has_quit = False
         self._is_stopping = False
 
     @property
-    def is_interrupted(self) -> bool:
-        """The command may have been sent a Ctrl-C: by the runner, or by a terminal of its own."""
-        return self._interrupted is not None or self._terminal is not None
+    def pressed(self) -> frozenset[int]:
+        """The signals of keys that the command may have been sent: by the runner, or by a terminal of its own."""
+        keys = {signal.SIGINT: self._interrupted is not None, signal.SIGQUIT: self._has_quit}
+        return frozenset(number for number, sent in keys.items() if sent or self._terminal is not None)
 
     def wait(self) -> None:
         """Until the workload has ended and its output is written."""
@@ -185,6 +194,7 @@ class Foreground:
             self._is_stopping = True
             self._process.signal_group(number)
         elif is_key and number == signal.SIGQUIT:
+            self._has_quit = True
             self._process.signal_group(number)
         elif is_key and number == signal.SIGINT:
             self._interrupt()
