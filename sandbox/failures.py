@@ -38,6 +38,7 @@ NAMESPACES = ("leave_chroot", "namespaces", "clone3", "id_map", "new_id_map", "s
               "enter_userns")
 WHAT = {
     "launcher": "cannot watch the launcher", "claim": "cannot make the state file {0}",
+    "no_core": "cannot keep cores of the command from the host's program for them",
     "reset_realtime": "cannot leave the caller's real-time policy", "oom_exempt": "cannot set oom_score_adj to {0}",
     "stop": "cannot keep the stop signal {0}", "deadline": "cannot set the timer",
     "watch": "cannot read {1} again and again", "tell_init": "cannot tell the launcher of the init",
@@ -125,6 +126,8 @@ HINTS: dict[str, dict[int, str]] = {
     "seccomp": {EBUSY: "something around this sandbox listens to a filter already: leave {seccomp_log} out",
                 EINVAL: "this kernel does not accept the filter: give a simpler one with {security_opt}"},
     "chdir": dict.fromkeys((ENOENT, ENOTDIR, EACCES, EPERM, ELOOP), "give a {cwd} that exists and may be entered"),
+    "no_core": {EPERM: "the hard limit of RLIMIT_CORE is 0, and only CAP_SYS_RESOURCE raises it to 1, at which the "
+                       "kernel starts no program of core_pattern; {core} allows that program"},
     "nice": dict.fromkeys((EACCES, EPERM), "it needs CAP_SYS_NICE, or a higher RLIMIT_NICE"),
     "ionice": dict.fromkeys((EACCES, EPERM), "it needs CAP_SYS_NICE or CAP_SYS_ADMIN"),
     "oom_score_adj": dict.fromkeys((EACCES, EPERM), "a score below the caller's minimum needs CAP_SYS_RESOURCE"),
@@ -185,7 +188,8 @@ def _hint(step: Step, errno: int) -> str:
     hidden = HIDDEN.get(str(step.args[0]), "") if step.op == "mount" and errno == EPERM else ""
     hint = (hidden or HINTS.get(step.op, {}).get(errno) or (denied if errno in (EACCES, EPERM) else ANY.get(errno))
             or "`sandbox explain` shows the step, dmesg may tell more")
-    return hint.format(**{field: spelled(field, *values) for field, values in OPTIONS.items()})
+    return hint.format(core=spelled("ulimit", "core=0"),
+                       **{field: spelled(field, *values) for field, values in OPTIONS.items()})
 
 
 def _hint_of_surroundings(step: Step, errno: int) -> str:

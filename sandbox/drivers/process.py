@@ -111,6 +111,8 @@ def spawn(spec: Spec, host: Host, *, name: str, watches: Iterable[Step], cgroups
     """
     claimed = [*cgroups, *([f"{UNIT}{'user' if host.manager.user else 'system'} {unit}"] if unit else [])]
     yield from _guarded(host, name, claimed, start)
+    if not any(item.name == "core" for item in spec.limits.ulimit):
+        yield _guard("no_core")
     yield _guard("stop", spec.stop_signal, round(spec.stop_timeout * 1000))
     if spec.limits.timeout is not None:
         yield _guard("deadline", max(round(spec.limits.timeout * 1000), 1), realises="limits.timeout")
@@ -177,10 +179,6 @@ def become(spec: Spec, host: Host, cgroups: Sequence[Hierarchy] = (), *, beside_
     yield from _priorities(spec, beside_init=beside_init)
     yield from namespaces.settle(spec, host)
     yield from cgroup_view.mounts(cgroups, spec, host)
-    if not any(item.name == "core" for item in spec.limits.ulimit):
-        # A core dump would be written to a directory of the host, or piped to a program that runs there. A limit of 0
-        # does not stop the pipe. A limit of 1 stops both (do_coredump() in fs/coredump.c).
-        yield _workload("rlimit", _rlimit("core"), 1, 1)
     yield from (_ulimit(item) for item in spec.limits.ulimit if not _is_few(item))
     yield _workload("chdir", filesystem.working_directory(spec, host), realises="cwd")
     yield from namespaces.enter_userns(spec, host)

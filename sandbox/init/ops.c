@@ -13,6 +13,7 @@ const struct op OPS[] = {
     {"oom_exempt", GUARD, "i", step_oom_exempt, false},
     {"reset_realtime", GUARD, "", step_reset_realtime, false},
     {"leave_chroot", GUARD, "", step_leave_chroot, false},
+    {"no_core", GUARD, "", step_no_core, false},
     {"namespaces", GUARD, "i", step_namespaces, false},
     {"tell_namespaces", GUARD, "", step_tell_namespaces, false},
     {"clone3", GUARD, "i", step_clone3, false},

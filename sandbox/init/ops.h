@@ -31,7 +31,8 @@ bool carry_out(const struct plan *plan, enum where where);
 int step_launcher(const struct step *), step_claim(const struct step *), step_stop(const struct step *);
 int step_deadline(const struct step *), step_watch(const struct step *), step_clone3(const struct step *);
 int step_id_map(const struct step *), step_remove(const struct step *), step_unlink(const struct step *);
-int step_oom_exempt(const struct step *), step_reset_realtime(const struct step *);
+int step_oom_exempt(const struct step *), step_reset_realtime(const struct step *),
+    step_no_core(const struct step *);
 int step_systemctl(const struct step *), step_thaw(const struct step *), step_tell_init(const struct step *), step_namespaces(const struct step *);
 int step_leave_chroot(const struct step *);
 int step_tell_namespaces(const struct step *), step_new_id_map(const struct step *);

@@ -30,6 +30,7 @@ OPS: dict[str, tuple[Where, str]] = {
     "stop": (Where.GUARD, "ii"),
     "oom_exempt": (Where.GUARD, "i"),
     "reset_realtime": (Where.GUARD, ""),
+    "no_core": (Where.GUARD, ""),
     "deadline": (Where.GUARD, "i"),
     "watch": (Where.GUARD, "sssii"),
     "leave_chroot": (Where.GUARD, ""),

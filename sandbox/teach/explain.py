@@ -109,6 +109,7 @@ OPS = {
     "join": "the child moves itself into the cgroup: write 0 to the opened tasks",
     "oom_score_adj": "set oom_score_adj: score if the init is exempt, score otherwise, 1 if it was asked for",
     "reset_realtime": "a caller's real-time policy becomes SCHED_OTHER: no quota or weight holds for it",
+    "no_core": "a limit of 1 byte for cores: the kernel writes none, and starts no program of core_pattern",
     "nice": "setpriority: -20, the most of a CPU, to 19",
     "ionice": "ioprio_set: level, class",
     "rlimit": "setrlimit: resource, soft, hard",

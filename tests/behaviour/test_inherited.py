@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,3 +105,13 @@ def test_what_only_few_may_ask_for(sandbox: Program, flags: tuple[str, str], sho
         assert done.code == 125
         assert done.err.startswith(f"sandbox: {flags[0]}: cannot set the ")
         assert needed in done.err
+
+
+@pytest.mark.drivers("none")
+def test_a_caller_that_allows_no_core(sandbox: Program) -> None:
+    """`ulimit -c 0` is in many profiles. Fails where the limit of 1 is set inside: nothing raises the hard one."""
+    pattern = Path("/proc/sys/kernel/core_pattern").read_text()
+    if pattern.startswith("|") and os.geteuid() != 0:
+        pytest.skip("nobody but root keeps the kernel from starting the program of core_pattern")
+    done = sandbox("--", "sh", "-c", "ulimit -c", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
+    assert (done.out, done.code) == (b"0\n", 0)
