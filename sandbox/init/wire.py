@@ -109,7 +109,10 @@ def encode(steps: Iterable[tuple[int, Step]]) -> bytes:
     :raises SpecError: an argument has a NUL byte or does not fit into 64 bits.
     :raises TypeError: a step that ``sandbox-init`` does not know, or its arguments are not what :data:`OPS` says.
     """
-    records = [_step(number, step) for number, step in steps]
+    records = []
+    for number, step in steps:
+        kept = _kept.get(id(step))
+        records.append(kept[2] if kept is not None and kept[0] is step and kept[1] == number else _step(number, step))
     body = b"".join(records)
     return MAGIC + _u32(len(body) + 12) + _u32(len(records)) + body
 
@@ -118,9 +121,6 @@ _kept: dict[int, tuple[Step, int, bytes]] = {}
 
 
 def _step(number: int, step: Step) -> bytes:
-    kept = _kept.get(id(step))
-    if kept is not None and kept[0] is step and kept[1] == number:
-        return kept[2]
     record = _record(number, step)
     if len(_kept) >= KEPT:
         _kept.clear()
