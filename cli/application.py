@@ -166,8 +166,11 @@ def _usage_error(error: Any) -> tuple[str, str]:
     from sandbox.options import KEYS, suggest
 
     word = name.lstrip("-").replace("-", "_")
+    known = [word for parameter in error.ctx.command.params for word in parameter.opts + parameter.secondary_opts]
+    if word in known:  # that of an argument, which is no flag
+        return f"there is no flag {name}", f"give the value without {name}"
     with speaking(as_flag):  # a keyword of Python may have another name as a flag
-        ours = f"write {spelled(KEYS[word].name)}" if word in KEYS else answer(word)
-    known = [flag for parameter in error.ctx.command.params for flag in parameter.opts + parameter.secondary_opts]
+        flag = spelled(KEYS[word].name) if word in KEYS else ""
+        ours = f"write {flag}" if flag in known else answer(word)
     return f"there is no flag {name}", ours or suggest(name, known) or f"see {error.ctx.command_path} --help"
 

@@ -61,6 +61,7 @@ def parsed(monkeypatch, sandbox):
     (["run", "--wall-time=5", "true"], ["there is no flag --wall-time (hint: write --timeout)"]),
     (["run", "--rm", "true"], ["there is no flag --rm (hint: leave it out: nothing of a run stays)"]),
     (["run", "-it", "true"], ["there is no flag -i (hint: leave it out: ", "; --tty is for a terminal)"]),
+    (["lab", "down", "--name", "x"], ["there is no flag --name (hint: give the value without --name)"]),
     (["run", "--cwd", "/", "true"], ["there is no flag --cwd (hint: write --workdir)"]),
     (["run", "--memroy", "5m", "true"], ["there is no flag --memroy (hint: did you mean --memory?)"]),
     (["run", "--"], ["no command given (hint: sandbox run [flags] -- COMMAND"]),
