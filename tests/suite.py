@@ -104,6 +104,7 @@ udevadm settle; grep -q ^/dev /proc/swaps || swapon /dev/disk/by-id/virtio-swap
 """In a VM. Over virtiofs each start of Python takes half as long again; a normal user would not even keep bytecode."""
 LOGIN = """mkdir -p /run/systemd/system/user@.service.d
 printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' >/run/systemd/system/user@.service.d/delegate.conf
+systemctl unmask --runtime user@1000 user-runtime-dir@1000 2>/dev/null || true
 loginctl enable-linger user; systemctl start user@1000
 chown -R user /srv/tree/tests
 """
@@ -111,8 +112,10 @@ chown -R user /srv/tree/tests
 tests' sources beside them."""
 LOGOUT = """loginctl disable-linger user || true
 systemctl stop user@1000 2>/dev/null || true
+systemctl mask --runtime user@1000 user-runtime-dir@1000 2>/dev/null || true
 """
-"""The user's manager looks at every mount that comes or goes: a tenth of an emulated CPU, which the tests can use."""
+"""The user's manager looks at every mount that comes or goes: a tenth of an emulated CPU, which the tests can use. If
+logind started it again, /run/user/1000 would be mounted during a test, which would seem to have left it."""
 UNITS = tuple(f"tests/behaviour/test_{name}.py" for name in ("memory", "cpu", "tasks", "io", "units", "kernel_values",
                                                              "parity"))
 """What another version of systemd may do differently."""

@@ -18,10 +18,11 @@ from support.sandbox_run import SANDBOX, Program
 pytestmark = [pytest.mark.matter("process"), pytest.mark.drivers("none"), pytest.mark.requires("bash")]
 
 PROMPT = b"shell> "
+# These programs look again and again: Python begins a sleep or a pause although a signal came right before it.
 WORK = """import time
 try:
     print('up', flush=True)
-    time.sleep(1000)
+    while True: time.sleep(0.02)
 except KeyboardInterrupt:
     print('cleaned')
 """
@@ -33,13 +34,13 @@ print('up', flush=True)
 while os.path.exists('go'): time.sleep(0.02)
 print('over', flush=True)
 """
-SAYS = """import os, signal
+SAYS = """import os, signal, time
 def caught(*_):
     os.write(1, b'caught\\n')
     {then}
 signal.signal(signal.{signal}, caught)
 print('up', flush=True)
-while True: signal.pause()
+while True: time.sleep(0.02)
 """
 PYTHON = f"{sys.executable} -S"
 
