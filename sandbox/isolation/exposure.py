@@ -134,7 +134,7 @@ def _namespaces(spec: Spec, plan: Plan) -> Iterator[Item]:
 
 def _files(spec: Spec, plan: Plan) -> Iterator[Item]:
     plain = all(step.op != "pivot" for step in plan.steps)  # it has the host's root as it is
-    sources = [os.path.normpath(volume.source) for volume in spec.volume]
+    sources = [path for volume in spec.volume for path in _names(volume.source)]
     writable = plain or any(not volume.read_only for volume in spec.volume)
 
     def below(*directories: str) -> bool:
@@ -143,7 +143,7 @@ def _files(spec: Spec, plan: Plan) -> Iterator[Item]:
 
     yield Item("ProtectHome", not spec.rootfs or below("/home", "/root"), 1000,
                "reading the host's files, homes too, as far as its user may", "closed by --rootfs")
-    system = plain or any(sensitive(volume.source) and not volume.read_only for volume in spec.volume)
+    system = plain or any(_opened(volume.source) and not volume.read_only for volume in spec.volume)
     yield Item("ProtectSystem", system, 1000, "changing the host's system", "-v")
     yield Item("ReadWritePaths", writable, 1000, "changing files of the host", "-v")
     yield Item("RestrictSUIDSGID", writable, 1000, "leaving set-uid programs of its user on the host", "-v")
@@ -203,6 +203,15 @@ def _capabilities(plan: Plan) -> Iterator[Item]:
         yield Item(label, not set(names).isdisjoint(held), weight, opens, "--cap-add")
 
 
+def _names(source: str) -> tuple[str, str]:
+    """The absolute path of a volume's source, and where it leads."""
+    return os.path.abspath(source), os.path.realpath(source)
+
+
+def _opened(source: str) -> str:
+    return next(filter(None, map(sensitive, _names(source))), "")
+
+
 def sensitive(source: str) -> str:
     """What a volume of ``source`` opens beyond its own files; empty when that is nothing."""
     path = os.path.normpath(source)
@@ -235,7 +244,7 @@ def _warnings(spec: Spec) -> Iterator[str]:
     for one in spec.ns:
         yield f"--ns {one.kind}:{one.path}: it shares this namespace with whoever is in it"
     for volume in spec.volume:
-        opened = sensitive(volume.source)
+        opened = _opened(volume.source)
         if opened:
             may = "reach" if is_socket(volume.source) else "read" if volume.read_only else "change"
             yield f"-v {volume.source}: it can {may} {opened}"

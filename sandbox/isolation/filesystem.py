@@ -107,12 +107,19 @@ def working_directory(spec: Spec, host: Host) -> str:
     if spec.rootfs:
         return f"/{(spec.cwd or '').lstrip('/')}"
     if spec.cwd is None:
-        return host.directory if host.directory and not secrets.hides(spec, host, host.directory) else "/"
+        return host.directory if host.directory and not _hides(spec, host, host.directory) else "/"
     wanted = host.absolute(spec.cwd)
     if secrets.hides(spec, host, wanted):
         raise SpecError(f"{spelled('cwd', spec.cwd)}: it is masked inside", field="cwd",
                         hint=f"to show it, add {spelled('volume', f'{wanted}:{wanted}')}")
     return wanted
+
+
+def _hides(spec: Spec, host: Host, directory: str) -> bool:
+    """The directory is masked, or a ``--tmpfs`` covers it."""
+    covered = any(paths.is_below(directory, one.target) for one in spec.tmpfs)
+    shown = any(directory == one.target or paths.is_below(directory, one.target) for one in spec.volume)
+    return secrets.hides(spec, host, directory) or (covered and not shown)
 
 
 def notes(spec: Spec, host: Host) -> Iterator[str]:
@@ -130,9 +137,9 @@ def notes(spec: Spec, host: Host) -> Iterator[str]:
         yield from nodes.notes(spec, host)
     if not spec.rootfs and spec.cwd is None and not host.directory:
         yield "the working directory was removed: the command starts in /"
-    if not spec.rootfs and spec.cwd is None and secrets.hides(spec, host, host.directory):
+    if not spec.rootfs and spec.cwd is None and _hides(spec, host, host.directory):
         shown = spelled("volume", f"{host.directory}:{host.directory}")
-        yield f"the working directory {host.directory} is masked: the command starts in /; {shown} shows it"
+        yield f"the working directory {host.directory} is hidden inside: the command starts in /; {shown} shows it"
     command = spec.argv[0]
     hidden = next((one for one in paths.PRIVATE if paths.is_below(command, one)), "")
     if hidden and not spec.rootfs and not volumes.covers(spec, command) and not _shows(spec, host, command):

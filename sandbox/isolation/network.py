@@ -293,7 +293,7 @@ def limits(spec: Spec, host: Host) -> tuple[tuple[Limit, ...], tuple[Unmet, ...]
         what, reason = next(iter(lacks.items()))
         if what != "veth":
             reason = f"{what}: {reason}"
-        remedy = f"leave {spelled('network')} out: the loopback device alone needs nothing"
+        remedy = f"share the host's with {spelled('network', 'host')}, or leave {spelled('network')} out"
         return (), (Unmet("network", reason, remedy),)
     if spec.net_delay is not None:
         rows.append(Limit(realises="net_delay", asked=f"{spec.net_delay:g} s", knob="tc",

@@ -146,10 +146,10 @@ def hides(spec: Spec, host: Host, path: str) -> bool:
 
 
 def reveals(path: str) -> bool:
-    """A volume of this path of the host shows something of the tables. Pure."""
+    """A volume of this path of the host shows something of the tables, in whose home it may be."""
     first, *rest = path.strip("/").split("/")
-    home = "/root" if first == "root" else f"/home/{rest[0]}" if first == "home" and rest else ""
-    known = (*SYSTEM, *(f"{home}/{name}" for name, _ in IN_HOME if home))
+    homes = ("/root", os.environ.get("HOME", "").rstrip("/"), *(f"/home/{one}" for one in rest[:1] if first == "home"))
+    known = (*SYSTEM, *(f"{home}/{name}" for home in homes if home for name, _ in IN_HOME))
     return path in ("/", *HOMES) or any(path == one or paths.is_below(path, one) or paths.is_below(one, path)
                                         for one in known)
 
@@ -157,6 +157,13 @@ def reveals(path: str) -> bool:
 def _check(path: str, given: str, spec: Spec, host: Host) -> None:
     known = (*host.secrets, *HOMES, *SYSTEM, *(f"{_home(spec)}/{name}" for name, _ in IN_HOME))
     path = path.rstrip("/")
+    private = next((one for one in paths.PRIVATE if paths.is_below(path, one)), "")
+    if private:
+        raise SpecError(f"{spelled('unmask', given)}: the sandbox has a {private} of its own", field="unmask",
+                        hint=f"show the host's file with {spelled('volume', f'{path}:{path}')}")
+    if given.startswith("~"):
+        raise SpecError(f"{spelled('unmask', given)}: the shell has not put your home in the place of ~",
+                        field="unmask", hint="write $HOME")
     if not any(path == one or paths.is_below(one, path) for one in known):
         above = next((one for one in masked(spec, host) if paths.is_below(path, one)), "")
         raise SpecError(f"{spelled('unmask', given)}: it is not masked", field="unmask",

@@ -85,6 +85,31 @@ def test_a_working_directory_that_is_masked(sandbox: Program, home: Path) -> Non
     assert (done.code, f"--workdir {home}/.ssh: it is masked inside" in done.err) == (2, True)
 
 
+def test_a_working_directory_below_a_tmpfs(sandbox: Program, home: Path) -> None:
+    """Fails where the command is started in a directory that is not there: 125."""
+    wrap = ("env", "-C", f"{home}/project", f"HOME={home}")
+    assert sandbox("--tmpfs", str(home), "--", "pwd", wrap=wrap).out == b"/\n"
+    project = f"{home}/project"
+    done = sandbox("--tmpfs", str(home), "-v", f"{project}:{project}", "--", "pwd", wrap=wrap)
+    assert done.out == f"{project}\n".encode(), done
+
+
+@pytest.mark.parametrize("flag, told", [("/tmp/agent", "the sandbox has a /tmp of its own"),
+                                        ("~/.ssh", "the shell has not put your home in the place of ~")])
+def test_unmask_of_what_it_cannot_show(sandbox: Program, home: Path, flag: str, told: str) -> None:
+    done = run(sandbox, home, "--unmask", flag, "--", "true")
+    assert (done.code, told in done.err) == (2, True), done
+
+
+@pytest.mark.parametrize("name", [".", "{home}", "{home}/link", "{home}/project/../.netrc"])
+def test_a_volume_of_secrets_is_told(sandbox: Program, home: Path, name: str) -> None:
+    """Fails where a relative path, or a link, is taken for a name of its own."""
+    volume = f"{name.replace('{home}', str(home))}:/tmp/there:ro"
+    done = sandbox("-v", volume, "--", "true", wrap=("env", "-C", str(home), f"HOME={home}"))
+    assert "keys, passwords and tokens" in done.err
+    assert {one["item"]: one["open"] for one in done.report["exposure"]["items"]}["Secrets"]
+
+
 def test_unmask_wants_what_is_masked(sandbox: Program, home: Path) -> None:
     done = run(sandbox, home, "--unmask", f"{home}/project", "--", "true")
     assert (done.code, f"--unmask {home}/project: it is not masked" in done.err) == (2, True)
