@@ -32,13 +32,13 @@ def hint(spec: Spec, code: int | None, number: int | None) -> str:
     """
     name, words = os.path.basename(spec.argv[0]), spec.argv[1:]
     profile = security.profile(spec)
-    if profile == security.DEFAULT and (number == signal.SIGSYS or code == 128 + signal.SIGSYS):
+    if profile == security.DEFAULT and not spec.nest and (number == signal.SIGSYS or code == 128 + signal.SIGSYS):
         how = "SIGSYS" if code is None else f"{code} is what a shell returns when SIGSYS killed its command; SIGSYS"
         return (f"{how} is how the seccomp filter ends a program of another architecture, such as a 32-bit one; "
                 "--security-opt seccomp=moby lets 32-bit programs run")
     if not (code or number):
         return ""
-    if name in BROWSERS and profile != security.UNCONFINED and "--no-sandbox" not in words:
+    if name in BROWSERS and profile != security.UNCONFINED and not spec.nest and "--no-sandbox" not in words:
         return (f"{name} sandboxes its own processes by system calls that the seccomp filter refuses; give {name} its "
                 "--no-sandbox, or add --security-opt seccomp=unconfined")
     # Without root, an overlay on / is refused.

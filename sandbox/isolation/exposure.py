@@ -133,7 +133,8 @@ def _namespaces(spec: Spec, plan: Plan) -> Iterator[Item]:
 
 
 def _files(spec: Spec, plan: Plan) -> Iterator[Item]:
-    plain = all(step.op != "pivot" for step in plan.steps)  # it has the host's root as it is
+    # It has the host's root as it is, or may uncover it: the mounts belong to the user namespace that it is in.
+    plain = all(step.op != "pivot" for step in plan.steps) or _may_unmount(plan)
     sources = [path for volume in spec.volume for path in _names(volume.source)]
     writable = plain or any(not volume.read_only for volume in spec.volume)
 
@@ -162,6 +163,10 @@ def _files(spec: Spec, plan: Plan) -> Iterator[Item]:
     yield Item("UnixSockets", not closed, 1000, "sockets of the host that are outside /run and /tmp and that its user "
                "may write to", "closed by --rootfs, and by Landlock since Linux 7.1")
     yield Item("HostSockets", below("/run", "/var/run"), 1000, "the host's services by their sockets", "-v")
+
+
+def _may_unmount(plan: Plan) -> bool:
+    return "CAP_SYS_ADMIN" in _held(plan) and all(step.op != "enter_userns" for step in plan.steps)
 
 
 def _calls(plan: Plan) -> Iterator[Item]:
@@ -205,7 +210,8 @@ def _capabilities(plan: Plan) -> Iterator[Item]:
 
 def _names(source: str) -> tuple[str, str]:
     """The absolute path of a volume's source, and where it leads."""
-    return os.path.abspath(source), os.path.realpath(source)
+    absolute, real = (f"/{path.lstrip('/')}" for path in (os.path.abspath(source), os.path.realpath(source)))
+    return absolute, real
 
 
 def _opened(source: str) -> str:
@@ -263,7 +269,11 @@ def _warnings(spec: Spec) -> Iterator[str]:
     names = capabilities.wanted(spec)
     if names:
         within = "on the host itself" if spec.userns == "host" else "within its own namespaces"
-        yield f"--cap-add: it has {_list(names)} {within}, and reaches more of the kernel's code"
+        # Without root there is one user namespace, which owns the mounts.
+        more = ("can undo its mounts: it can read what is masked and write to what its user may write to on the host"
+                if "CAP_SYS_ADMIN" in names and (os.geteuid() or spec.userns == "host")
+                else "reaches more of the kernel's code")
+        yield f"--cap-add: it has {_list(names)} {within}, and {more}"
     yield from _warnings_of_security(spec)
 
 

@@ -154,6 +154,10 @@ def _root(spec: Spec, host: Host) -> Tree:
     """The host's own root is never written to."""
     source = host.absolute(spec.rootfs or "/")
     found = host.place(source)
+    if spec.rootfs and (found.real if found else source) == "/":
+        raise SpecError(f"{spelled('rootfs', spec.rootfs)}: that is the host's own root", field="rootfs",
+                        hint=f"leave it out: the command sees the host's files, and {spelled('overlay', True)} lets it "
+                             "write")
     if found is not None and found.kind != "directory":
         raise SpecError(f"{spelled('rootfs')}: {source} is not a directory", field="rootfs",
                         hint="unpack an image there first")

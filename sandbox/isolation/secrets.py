@@ -12,7 +12,7 @@ from ..host import Host
 from ..records import Tmpfs
 from ..spec import Spec
 from ..spelling import spelled
-from ..stdlib import TYPE_CHECKING, lru_cache
+from ..stdlib import TYPE_CHECKING, lru_cache, suppress
 from . import paths, volumes
 from .mounts import step, tmpfs
 
@@ -81,7 +81,7 @@ OF_SYSTEM = (
     ("/var/lib/kubelet", "the node's identity, pods' secrets"),
     ("/etc/rancher", "the way into the Kubernetes cluster"),
 )
-"""Nobody but root may read these."""
+"""Nobody but root, or members of some groups, may read these."""
 SYSTEM = frozenset(path for path, _ in OF_SYSTEM)
 SOCKETS = ("SSH_AUTH_SOCK", "DOCKER_HOST", "DBUS_SESSION_BUS_ADDRESS")
 """Variables of the launcher that name a socket; whoever may connect acts as the user."""
@@ -96,19 +96,31 @@ def probe(spec: Spec, host: Host, root: str = "") -> tuple[str, ...]:
     """
     if spec.rootfs:
         return ()
-    found = (os.environ.get("HOME", ""), _home(spec), "/root" if host.uid == 0 else "")
+    named = (os.environ.get("HOME", "") or _home_of(host.uid), _home(spec), "/root" if host.uid == 0 else "")
+    homes = tuple([path for home in named if home.startswith("/") for path in (home, os.path.realpath(home))])
     # access(2) makes no exception for each of the many that are not there.
-    return tuple([path for path in _wanted(found, tuple([os.environ.get(name, "") for name in SOCKETS]))
-                  if os.access(root + path, os.F_OK)])
+    found = [path for path in _wanted(homes, tuple([os.environ.get(name, "") for name in SOCKETS]))
+             if os.access(root + path, os.F_OK)]
+    # Some of the system's may be read by a group, and without root the command keeps its user's groups.
+    readable = os.F_OK if host.uid == 0 else os.R_OK
+    return tuple(dict.fromkeys([*found, *[path for path, _ in OF_SYSTEM if os.access(root + path, readable)]]))
 
 
 @lru_cache(maxsize=8)
 def _wanted(homes: tuple[str, ...], sockets: tuple[str, ...]) -> tuple[str, ...]:
-    """The paths of the tables, each once; those of the system for root, one of whose homes is /root."""
-    below = dict.fromkeys(path.rstrip("/") for path in homes if path.startswith("/") and path.strip("/"))
+    """The paths of the tables, but for the system's, each once."""
+    below = dict.fromkeys(path.rstrip("/") for path in homes if path.strip("/"))
     return tuple(dict.fromkeys((*(f"{home}/{name}" for home in below for name, _ in IN_HOME),
-                                *(path for path, _ in OF_SYSTEM if homes[-1]),
                                 *(path for value in sockets if (path := _socket(value))))))
+
+
+def _home_of(uid: int) -> str:
+    """The home that the user database has, for a launcher without HOME."""
+    import pwd
+
+    with suppress(KeyError):
+        return pwd.getpwuid(uid).pw_dir
+    return ""
 
 
 def masks(spec: Spec, host: Host, owner: int | None) -> Iterator[Step]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import socket
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.isolation import secrets
 from support.sandbox_run import Program, Result, python
 
 pytestmark = [pytest.mark.matter("isolation"), pytest.mark.drivers("none")]
@@ -156,6 +158,26 @@ def test_sockets_of_its_own_and_renames(sandbox: Program, home: Path) -> None:
             "listener.listen()\nsocket.socket(socket.AF_UNIX).connect('/tmp/own')\nos.mkdir('/tmp/a')\nos.mkdir('/tmp/b')\n"
             "open('/tmp/a/file', 'w')\nos.rename('/tmp/a/file', '/tmp/b/file')\nprint('done')")
     assert run(sandbox, home, *python(code)).out == b"done\n"
+
+
+@pytest.mark.parametrize("how", ["a link in /tmp", "no HOME"])
+def test_a_home_by_another_name(sandbox: Program, home: Path, tmp_path: Path, how: str) -> None:
+    """Fails where the path of the home is looked for inside, or only HOME says where it is."""
+    (tmp_path / "link").symlink_to(home)
+    if how == "a link in /tmp":
+        done = run(sandbox, tmp_path / "link", "--", "cat", f"{home}/.ssh/id")
+        assert b"what it holds" not in done.out
+    else:
+        explained = sandbox.other("explain", "--", "true", env={"PATH": os.environ["PATH"]}).out.decode()
+        of_user = Path(pwd.getpwuid(os.geteuid()).pw_dir)
+        there = [name for name, _ in secrets.IN_HOME if (of_user / name).exists()]
+        assert all(f"mask          {of_user}/{name}" in explained for name in there)
+
+
+def test_the_root_of_the_host_is_no_rootfs(sandbox: Program) -> None:
+    """Fails where all that is closed to other runs could be written to."""
+    done = sandbox("--rootfs", "/", "--", "true")
+    assert (done.code, "--rootfs /: that is the host's own root" in done.err) == (2, True)
 
 
 def test_the_plan_has_them(sandbox: Program, home: Path) -> None:

@@ -33,6 +33,7 @@ def plan(spec: Spec, *, without: int = 0, leave_out: str = "") -> Plan:
              *(() if spec.nest else (Step("mask", Phase.ENTER, ("/proc/kcore",), Where.INIT),)),
              Step("pivot", Phase.ENTER, (), Where.INIT),
              Step("unshare", Phase.EXEC, (0x200_0000 & ~without,), Where.WORKLOAD),
+             Step("enter_userns", Phase.EXEC, (), Where.WORKLOAD),
              *capabilities.before(names), *capabilities.after(names), *seccomp.steps(spec))
     return Plan(driver="none", name="box", steps=tuple(step for step in steps if step.op != leave_out))
 
@@ -49,6 +50,14 @@ def test_what_is_open_by_default() -> None:
     """The host's files can be read, sockets in them reached, and memory may be executable; nothing else."""
     assert opened(default()) == {"ProtectHome", "UnixSockets", "MemoryDenyWriteExecute"}
     assert (default().score, default().band) == (0.4, "SAFE")
+
+
+def test_a_command_that_may_undo_its_mounts() -> None:
+    """Without root there is one user namespace, and CAP_SYS_ADMIN in it is over the mounts."""
+    spec = wish(cap_add=("CAP_SYS_ADMIN",))
+    found = opened(exposure.exposure(spec, plan(spec, leave_out="enter_userns")))
+    assert {"Secrets", "ReadWritePaths", "ProtectSystem"} <= found
+    assert not {"Secrets", "ReadWritePaths"} & opened(exposure.exposure(spec, plan(spec)))
 
 
 def test_landlock_closes_the_sockets() -> None:
