@@ -36,7 +36,7 @@ while True:
     if (columns := os.get_terminal_size().columns) != shown:
         os.write(1, b'%d\\n' % columns)
         shown = columns
-    signal.sigtimedwait([signal.SIGWINCH], 1000)
+    signal.sigtimedwait([signal.SIGWINCH], 0.02)
 """,
     "Makefile": f"all:\n\t@{sys.executable} -S work.py\n",
 }

@@ -24,7 +24,7 @@ class Tmux:
         self._socket = names("tmux")  # a server that was killed may still hold the name of its socket
 
     def __enter__(self) -> Tmux:
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self._directory), "LC_ALL": "C.UTF-8"}
+        environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"}
         shell = f"ulimit -S -c 0; PS1='{PROMPT} ' exec bash --norc --noediting -i"
         subprocess.run(["tmux", "-S", self._socket, "-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", str(ROWS),
                         shell], cwd=self._directory, env=environment, check=True)
