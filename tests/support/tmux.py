@@ -21,10 +21,12 @@ class Tmux:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._home = directory.with_name(f"{directory.name}-home")  # in no volume: one of a home is warned of
         self._socket = names("tmux")  # a server that was killed may still hold the name of its socket
 
     def __enter__(self) -> Tmux:
-        environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"}
+        self._home.mkdir(exist_ok=True)
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self._home), "LC_ALL": "C.UTF-8"}
         shell = f"ulimit -S -c 0; PS1='{PROMPT} ' exec bash --norc --noediting -i"
         subprocess.run(["tmux", "-S", self._socket, "-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", str(ROWS),
                         shell], cwd=self._directory, env=environment, check=True)
