@@ -175,7 +175,7 @@ def probe(*, detail: bool = False, paths: tuple[str, ...] = (), cgroup_parent: s
     mounted = _mounted(root)
     mode, trees = find(root, mounted=mounted, cgroup_parent=cgroup_parent)
     # psutil knows these totals too and serves the detailed probe, but importing it costs several times this function.
-    memory, status = _fields(f"{root}/proc/meminfo"), _fields(f"{root}/proc/self/status")
+    memory, status = fields(f"{root}/proc/meminfo"), fields(f"{root}/proc/self/status")
     capabilities = int(status.get("CapEff", "0"), 16)
     ids = capabilities & CAPS_TO_SHIFT == CAPS_TO_SHIFT and _may_give_ids(root)
     host = Host(
@@ -272,7 +272,7 @@ def from_json(text: str) -> Host:
     return load(text, Host, SCHEMA_VERSION)
 
 
-def _fields(path: str) -> dict[str, str]:
+def fields(path: str) -> dict[str, str]:
     """A file of ``Key:  value`` lines."""
     pairs = (line.partition(":") for line in small_file(path).splitlines())
     return {key: value.strip() for key, _, value in pairs}

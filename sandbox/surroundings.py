@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 
-from .host import is_chroot, small_file
+from .host import fields, is_chroot, small_file
+from .isolation.capabilities import BITS
 
 SANDBOX, DOCKER, PODMAN, KUBERNETES, CHROOT = "sandbox", "docker", "podman", "kubernetes", "chroot"
 INIT = "sandbox-init"
@@ -64,9 +65,8 @@ def for_namespaces() -> str:
 
 
 def holds_setfcap() -> bool:
-    """True if this process has CAP_SETFCAP (capability 31)."""
-    held = next((line for line in small_file("/proc/self/status").splitlines() if line.startswith("CapEff:")), "")
-    return bool(int(held.partition(":")[2] or "0", 16) >> 31 & 1)
+    """True if this process has CAP_SETFCAP."""
+    return bool(int(fields("/proc/self/status").get("CapEff", "0"), 16) & BITS["CAP_SETFCAP"])
 
 
 def for_cgroups(root: str = "") -> str:

@@ -118,7 +118,7 @@ def working_directory(spec: Spec, host: Host) -> str:
 def _hides(spec: Spec, host: Host, directory: str) -> bool:
     """The directory is masked, or a ``--tmpfs`` covers it."""
     covered = any(paths.is_below(directory, one.target) for one in spec.tmpfs)
-    shown = any(directory == one.target or paths.is_below(directory, one.target) for one in spec.volume)
+    shown = any(paths.is_within(directory, one.target) for one in spec.volume)
     return secrets.hides(spec, host, directory) or (covered and not shown)
 
 
@@ -147,7 +147,7 @@ def notes(spec: Spec, host: Host) -> Iterator[str]:
 
 
 def _shows(spec: Spec, host: Host, path: str) -> bool:
-    return any(path == tree.target or paths.is_below(path, tree.target) for tree in _seen(spec, host))
+    return any(paths.is_within(path, tree.target) for tree in _seen(spec, host))
 
 
 def _root(spec: Spec, host: Host) -> Tree:

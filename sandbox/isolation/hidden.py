@@ -51,7 +51,7 @@ def _hiding(plan: Plan) -> Iterator[str]:
 
 def _place(path: str, shown: Mapping[str, str]) -> str:
     """What is bound inside at this path or above it; empty if nothing is."""
-    return max((one for one in shown if path == one or paths.is_below(path, one)), key=len, default="")
+    return max((one for one in shown if paths.is_within(path, one)), key=len, default="")
 
 
 def _outside(path: str, shown: Mapping[str, str]) -> str:

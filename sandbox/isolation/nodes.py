@@ -113,8 +113,7 @@ def given(spec: Spec, host: Host) -> tuple[Given, ...]:
 
 def _given(device: Device, spec: Spec, host: Host) -> Iterator[Given]:
     wish = spelled("device", device.source)
-    if device.target in OWN or any(device.target == one or paths.is_below(device.target, one)
-                                   for one in OWN_DIRECTORIES):
+    if device.target in OWN or any(paths.is_within(device.target, one) for one in OWN_DIRECTORIES):
         raise SpecError(f"{wish}: {device.target} is there in any case, of the sandbox's own", field="device",
                         hint="leave it out, or choose another place: "
                         f"{spelled('device', f'{device.source}:/dev/other')}")

@@ -60,3 +60,8 @@ def masked(host: Host) -> Iterator[str]:
 def is_below(path: str, directory: str) -> bool:
     """``path`` is in ``directory``, at any depth."""
     return path.startswith(directory.rstrip("/") + "/")
+
+
+def is_within(path: str, directory: str) -> bool:
+    """``path`` is ``directory`` itself, or in it."""
+    return path == directory or is_below(path, directory)

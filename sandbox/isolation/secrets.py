@@ -17,7 +17,7 @@ from . import paths, volumes
 from .mounts import step, tmpfs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ..steps import Step
 
@@ -96,7 +96,8 @@ def probe(spec: Spec, host: Host, root: str = "") -> tuple[str, ...]:
     """
     if spec.rootfs:
         return ()
-    named = (os.environ.get("HOME", "") or _home_of(host.uid), _home(spec), "/root" if host.uid == 0 else "")
+    named = dict.fromkeys((os.environ.get("HOME", "") or _home_of(host.uid), _home(spec),
+                           "/root" if host.uid == 0 else ""))
     homes = tuple([path for home in named if home.startswith("/") for path in (home, os.path.realpath(home))])
     # access(2) makes no exception for each of the many that are not there.
     found = [path for path in _wanted(homes, tuple([os.environ.get(name, "") for name in SOCKETS]))
@@ -109,9 +110,13 @@ def probe(spec: Spec, host: Host, root: str = "") -> tuple[str, ...]:
 @lru_cache(maxsize=8)
 def _wanted(homes: tuple[str, ...], sockets: tuple[str, ...]) -> tuple[str, ...]:
     """The paths of the tables, but for the system's, each once."""
-    below = dict.fromkeys(path.rstrip("/") for path in homes if path.strip("/"))
-    return tuple(dict.fromkeys((*(f"{home}/{name}" for home in below for name, _ in IN_HOME),
-                                *(path for value in sockets if (path := _socket(value))))))
+    return tuple(dict.fromkeys((*_below(homes), *(path for value in sockets if (path := _socket(value))))))
+
+
+def _below(homes: Iterable[str]) -> Iterator[str]:
+    """The paths of :data:`IN_HOME` in these homes; an empty one and ``/`` are none."""
+    yield from (f"{home}/{name}" for home in dict.fromkeys(home.rstrip("/") for home in homes) if home
+                for name, _ in IN_HOME)
 
 
 def _home_of(uid: int) -> str:
@@ -148,26 +153,24 @@ def masked(spec: Spec, host: Host) -> tuple[str, ...]:
         emptied = [path for path in emptied if not any(paths.is_below(path, one) for one in emptied)]
         found = [*emptied, *(path for path in found if not any(paths.is_below(path, one) for one in emptied))]
     opened = [host.absolute(path).rstrip("/") for path in spec.unmask]
-    return tuple(path for path in found if not any(path == one or paths.is_below(path, one) for one in opened))
+    return tuple(path for path in found if not any(paths.is_within(path, one) for one in opened))
 
 
 def hides(spec: Spec, host: Host, path: str) -> bool:
     """``path`` cannot be seen inside, because it is one of them or in one."""
-    return not volumes.covers(spec, path) and any(path == one or paths.is_below(path, one)
-                                                  for one in masked(spec, host))
+    return not volumes.covers(spec, path) and any(paths.is_within(path, one) for one in masked(spec, host))
 
 
 def reveals(path: str) -> bool:
     """A volume of this path of the host shows something of the tables, in whose home it may be."""
     first, *rest = path.strip("/").split("/")
-    homes = ("/root", os.environ.get("HOME", "").rstrip("/"), *(f"/home/{one}" for one in rest[:1] if first == "home"))
-    known = (*SYSTEM, *(f"{home}/{name}" for home in homes if home for name, _ in IN_HOME))
-    return path in ("/", *HOMES) or any(path == one or paths.is_below(path, one) or paths.is_below(one, path)
-                                        for one in known)
+    homes = ("/root", os.environ.get("HOME", ""), *(f"/home/{one}" for one in rest[:1] if first == "home"))
+    return path in ("/", *HOMES) or any(paths.is_within(path, one) or paths.is_below(one, path)
+                                        for one in (*SYSTEM, *_below(homes)))
 
 
 def _check(path: str, given: str, spec: Spec, host: Host) -> None:
-    known = (*host.secrets, *HOMES, *SYSTEM, *(f"{_home(spec)}/{name}" for name, _ in IN_HOME))
+    known = (*host.secrets, *HOMES, *SYSTEM, *_below([_home(spec)]))
     path = path.rstrip("/")
     private = next((one for one in paths.PRIVATE if paths.is_below(path, one)), "")
     if private:
@@ -176,7 +179,7 @@ def _check(path: str, given: str, spec: Spec, host: Host) -> None:
     if given.startswith("~"):
         raise SpecError(f"{spelled('unmask', given)}: the shell has not put your home in the place of ~",
                         field="unmask", hint="write $HOME")
-    if not any(path == one or paths.is_below(one, path) for one in known):
+    if not any(paths.is_within(one, path) for one in known):
         above = next((one for one in masked(spec, host) if paths.is_below(path, one)), "")
         raise SpecError(f"{spelled('unmask', given)}: it is not masked", field="unmask",
                         hint=f"{above} is: unmask that, or show this one with {spelled('volume', f'{path}:{path}:ro')}"

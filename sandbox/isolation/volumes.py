@@ -52,7 +52,7 @@ def by_depth(item: Tree | Tmpfs) -> int:
 def covers(spec: Spec, path: str) -> bool:
     """``path`` is one of them, or in one of them."""
     targets = [*(one.target for one in spec.volume), *(one.target for one in spec.tmpfs)]
-    return any(path == target or paths.is_below(path, target) for target in targets)
+    return any(paths.is_within(path, target) for target in targets)
 
 
 def _check(volume: Volume, spec: Spec, host: Host) -> None:

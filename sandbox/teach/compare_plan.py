@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..cgroup.hierarchy import CGROUP_MOUNT
 from ..isolation.exposure import exposure
-from ..isolation.paths import is_below
+from ..isolation.paths import is_within
 from ..report import LimitReport
 from ..spec import Spec
 from ..spelling import flag_of
@@ -75,7 +75,7 @@ def isolation(plan: Plan, spec: Spec) -> Isolation:
 
 def _shows_cgroups(step: Step) -> bool:
     """True if the step shows cgroups inside. Which ones depends on the driver, and it isolates nothing."""
-    return any(str(arg) == CGROUP_MOUNT or is_below(str(arg), CGROUP_MOUNT) for arg in step.args)
+    return any(is_within(str(arg), CGROUP_MOUNT) for arg in step.args)
 
 
 def property_text(step: Step) -> str:

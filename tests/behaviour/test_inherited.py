@@ -109,7 +109,7 @@ def test_what_only_few_may_ask_for(sandbox: Program, flags: tuple[str, str], sho
 
 @pytest.mark.drivers("none")
 def test_a_caller_that_allows_no_core(sandbox: Program) -> None:
-    """`ulimit -c 0` is in many profiles. Fails where the limit of 1 is set inside: nothing raises the hard one."""
+    """Many shell profiles have `ulimit -c 0`. Fails where the command itself raises its hard limit to 1: EPERM."""
     pattern = Path("/proc/sys/kernel/core_pattern").read_text()
     if pattern.startswith("|") and os.geteuid() != 0:
         pytest.skip("nobody but root keeps the kernel from starting the program of core_pattern")
